@@ -1,0 +1,115 @@
+"""What the handler needs of the world, by role. Adapters implement these; tests have fakes that do too.
+
+All errors that cross a port are `worker.errors.TaskError`, but `BrokerLost`, which only the AMQP side raises.
+"""
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from worker.media.plan import CaptureEvent, CapturePlan
+from worker.task import Location
+
+
+class BrokerLost(Exception):
+    """The broker could not be reached, or did not confirm in time: nothing may be acknowledged on the strength of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectInfo:
+    """Size in bytes and entity tag of a stored object, as they were when it was opened."""
+
+    size: int
+    etag: str
+
+
+class ObjectStore(Protocol):
+    """Objects in buckets. A write is visible under its key as a whole or not at all."""
+
+    async def stat(self, location: Location) -> ObjectInfo:
+        """Tell an object's size and tag. Raises `ResourceNotFound`, `AccessDenied`, `StorageUnavailable`."""
+        ...
+
+    async def read(self, location: Location, offset: int, size: int, etag: str) -> bytes:
+        """Read `size` bytes from `offset`, fewer only at the object's end.
+
+        Raises `StorageUnavailable` (retryable) when the object is no longer the one with `etag`.
+        """
+        ...
+
+    async def write(self, location: Location, data: bytes, content_type: str) -> str:
+        """Store an object, replacing any other under its key; returns its entity tag."""
+        ...
+
+
+class ByteSource(Protocol):
+    """The bytes of one open source, as a decoder reads them."""
+
+    @property
+    def size(self) -> int:
+        """The number of bytes."""
+        ...
+
+    async def read(self, offset: int, size: int) -> bytes:
+        """Read up to `size` bytes from `offset`: fewer at the end, none past it."""
+        ...
+
+
+class DecoderPool(Protocol):
+    """Decoder processes, one per slot."""
+
+    def capture(self, plan: CapturePlan, source: ByteSource) -> AsyncIterator[CaptureEvent]:
+        """Run one capture in a free slot: images as they are encoded, then exactly one report.
+
+        Closing the iterator early kills the decoder. Raises `TaskError`: what the capture itself raised, or
+        `WorkerCrashed`, `Timeout`, `LimitExceeded` (memory) for what befell the process.
+        """
+        ...
+
+
+class Delivery(Protocol):
+    """One task message as it was received, and the ways to be done with it."""
+
+    @property
+    def body(self) -> bytes:
+        """The message body, unparsed."""
+        ...
+
+    @property
+    def message_id(self) -> str | None:
+        """The AMQP property, where the publisher set it."""
+        ...
+
+    @property
+    def timestamp(self) -> datetime | None:
+        """When the publisher says the message was made (UTC)."""
+        ...
+
+    @property
+    def headers(self) -> Mapping[str, object]:
+        """The AMQP headers, untrusted."""
+        ...
+
+    async def ack(self) -> None:
+        """Settle: the broker may forget the message. A lost connection makes this a no-op: it comes again."""
+        ...
+
+    async def retry(self, delay_s: int, headers: Mapping[str, str | int]) -> None:
+        """Publish a copy, with `headers` added, to the delay queue for `delay_s`, confirmed. Does not ack."""
+        ...
+
+    async def park(self, code: str, reason: str) -> None:
+        """Publish a copy to the dead-letter exchange, with the reason, confirmed. Does not ack."""
+        ...
+
+
+class Announcer(Protocol):
+    """The notification exchange."""
+
+    async def announce(self, routing_key: str, body: bytes, content_type: str, *, confirm: bool = True) -> None:
+        """Publish one event. With `confirm`, returns once the broker has it and raises `BrokerLost` otherwise;
+
+        without, it is best effort: dropped when the broker does not take it at once.
+        """
+        ...

@@ -1,0 +1,140 @@
+"""Every setting of the worker, with its unit, default and meaning. Read once, from the environment, and passed on.
+
+`FRAME_CAPTURE_<SECTION>__<NAME>` sets one, for example `FRAME_CAPTURE_AMQP__URL`. Secrets can also come from files:
+`FRAME_CAPTURE_SECRETS_DIR` names a directory with one file per setting, named as the variable, in lower case.
+The table in `docs/settings.md` is generated from this module.
+"""
+
+import os
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+MIB = 2**20
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Amqp(_Section):
+    """The broker and the names of what the worker uses there."""
+
+    url: SecretStr = Field(
+        SecretStr("amqp://guest:guest@127.0.0.1:5672/"), description="Broker URL, `amqp://` or `amqps://`."
+    )
+    namespace: str = Field(
+        "frame-capture", pattern=r"^[A-Za-z0-9_-]{1,64}$", description="Prefix of all exchanges and queues."
+    )
+    lane: str = Field("main", pattern=r"^[A-Za-z0-9_-]{1,64}$", description="The task queue to serve: `<namespace>.tasks.<lane>`.")
+    declare: Literal["active", "passive"] = Field(
+        "active", description="`active` declares exchanges and queues at start, `passive` only checks that they exist."
+    )
+    heartbeat_s: int = Field(15, ge=1, le=600, description="AMQP heartbeat; a dead peer is noticed after about three.")
+    connect_timeout_s: float = Field(10, gt=0, description="Time limit of one connection attempt.")
+    startup_deadline_s: float = Field(120, gt=0, description="Without broker and store for this long at start: exit non-zero.")
+    recovery_deadline_s: float = Field(600, gt=0, description="Not consuming for this long after start: exit non-zero.")
+    publish_timeout_s: float = Field(10, gt=0, description="Time limit of one try to publish.")
+    publish_deadline_s: float = Field(120, gt=0, description="Time limit of all tries to publish one message.")
+    delivery_limit: int = Field(20, ge=1, description="Redeliveries after which the broker dead-letters a task.")
+
+
+class Store(_Section):
+    """Where sources are read and images written."""
+
+    kind: Literal["local", "s3"] = Field("local", description="`local`: a directory of buckets; `s3`: S3-compatible storage.")
+    root: Path = Field(Path("buckets"), description="The directory of buckets of the local store.")
+    endpoint_url: str = Field("", description="S3 endpoint, for example `https://oss-cn-hangzhou.aliyuncs.com`; empty: AWS.")
+    region: str = Field("us-east-1", description="S3 region.")
+    addressing: Literal["auto", "path", "virtual"] = Field("auto", description="Bucket in the path or in the host name.")
+    access_key_id: SecretStr = Field(SecretStr(""), description="Empty: the usual AWS chain (environment, role, …).")
+    secret_access_key: SecretStr = Field(SecretStr(""), description="Secret of the access key.")
+    session_token: SecretStr = Field(SecretStr(""), description="Token of temporary credentials.")
+    checksums: Literal["when_required", "when_supported"] = Field(
+        "when_required", description="When to send and check CRC checksums; many S3-compatible stores know none."
+    )
+    max_concurrency: int = Field(16, ge=1, le=256, description="Requests under way at once.")
+    timeout_s: float = Field(30, gt=0, description="Time limit of one request without progress.")
+    max_attempts: int = Field(4, ge=1, le=20, description="Tries of one request before the task is postponed.")
+    multipart_bytes: int = Field(16 * MIB, ge=5 * MIB, description="Objects larger than this are uploaded in parts of this size.")
+    source_buckets: tuple[str, ...] = Field((), description="JSON list of buckets that may be read; empty: all.")
+    target_buckets: tuple[str, ...] = Field((), description="JSON list of buckets that may be written; empty: all.")
+
+
+class Pool(_Section):
+    """The decoder processes."""
+
+    slots: int = Field(
+        default_factory=lambda: len(os.sched_getaffinity(0)),
+        ge=1,
+        le=256,
+        description="Decoder processes, and so tasks at once. Default: the CPUs this process may use.",
+    )
+    max_tasks: int = Field(100, ge=1, description="Tasks after which a decoder process is replaced.")
+    memory_bytes: int = Field(1024 * MIB, ge=64 * MIB, description="Resident memory above which a decoder is killed.")
+    soft_time_limit_s: float = Field(600, gt=0, description="Decoding time after which a task fails with `Timeout`.")
+    hard_time_limit_s: float = Field(660, gt=0, description="Decoding time after which its process is killed.")
+    inflight_bytes: int = Field(64 * MIB, ge=MIB, description="Encoded images of one task waiting for upload; more pauses its decoder.")
+    cache_bytes: int = Field(64 * MIB, ge=4 * MIB, description="Source bytes kept in memory per running task.")
+
+
+class LimitSettings(_Section):
+    """Bounds that no message can raise."""
+
+    body_bytes: int = Field(256 * 1024, ge=1024, description="Size of a task message.")
+    source_bytes: int = Field(5 * 1024 * MIB, ge=1, description="Size of a source.")
+    entries: int = Field(16, ge=1, description="`Snapshots` entries in a task.")
+    frames_per_entry: int = Field(10_000, ge=1, description="Images of one entry.")
+    pixels: int = Field(50_000_000, ge=1, description="Width × height of a source frame.")
+    side: int = Field(16_384, ge=1, description="Width or height of a source frame.")
+    streams: int = Field(128, ge=1, description="Streams in a source.")
+    decoded_frames: int = Field(1_000_000, ge=1, description="Frames decoded for one task.")
+    image_bytes: int = Field(64 * MIB, ge=1024, description="Size of one image.")
+
+
+class Retry(_Section):
+    """What follows a failure that may pass."""
+
+    max_attempts: int = Field(5, ge=1, description="Attempts at a task in all.")
+    crash_attempts: int = Field(2, ge=1, description="Attempts that may kill a decoder before the task is parked.")
+    delays_s: tuple[int, ...] = Field(
+        (5, 30, 120, 600, 1800), min_length=1, description="JSON list of delays; each has a queue of its own."
+    )
+    jitter: float = Field(0.25, ge=0, lt=1, description="A delay is shortened by up to this share, at random.")
+
+
+class Events(_Section):
+    """What is announced."""
+
+    envelope: Literal["cloudevents", "imm"] = Field("cloudevents", description="CloudEvents 1.0, or IMM's own envelope.")
+    source: str = Field("frame-capture", min_length=1, description="The CloudEvents `source`.")
+    inline_bytes: int = Field(128 * 1024, ge=4096, description="A larger result leaves `Frames` out of the event.")
+    progress_interval_s: float = Field(1.0, ge=0.1, description="At most one progress event in this time.")
+
+
+class Http(_Section):
+    """Health and metrics."""
+
+    host: str = Field("0.0.0.0", description="Address to listen on.")  # noqa: S104
+    port: int = Field(8080, ge=0, le=65535, description="Port of `/livez`, `/readyz`, `/metrics`; 0 takes a free one.")
+
+
+class Settings(BaseSettings):
+    """All settings."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="FRAME_CAPTURE_", env_nested_delimiter="__", extra="forbid", frozen=True
+    )
+
+    amqp: Amqp = Amqp()
+    store: Store = Store()
+    pool: Pool = Pool()
+    limits: LimitSettings = LimitSettings()
+    retry: Retry = Retry()
+    events: Events = Events()
+    http: Http = Http()
+    drain_timeout_s: float = Field(25, ge=0, description="Time that running tasks get to finish after SIGTERM.")
+    log_format: Literal["auto", "json", "console"] = Field("auto", description="`auto`: JSON unless on a terminal.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Lowest level that is logged.")
