@@ -41,9 +41,7 @@ class TaskError(Exception):
     what would be right. `retryable` says that the same task may succeed later, unchanged.
     """
 
-    def __init__(
-        self, code: str, message: str, *, retryable: bool = False, problems: tuple[Problem, ...] = ()
-    ) -> None:
+    def __init__(self, code: str, message: str, *, retryable: bool = False, problems: tuple[Problem, ...] = ()) -> None:
         super().__init__(f"{code}: {message}")
         self.code = str(code)
         self.message = message

@@ -1,6 +1,6 @@
 """What the handler needs of the world, by role. Adapters implement these; tests have fakes that do too.
 
-All errors that cross a port are `worker.errors.TaskError`, but `BrokerLost`, which only the AMQP side raises.
+All errors that cross a port are `worker.errors.TaskError`, but `BrokerLostError`, which only the AMQP side raises.
 """
 
 from collections.abc import AsyncIterator, Mapping
@@ -12,8 +12,8 @@ from worker.media.plan import CaptureEvent, CapturePlan
 from worker.task import Location
 
 
-class BrokerLost(Exception):
-    """The broker could not be reached, or did not confirm in time: nothing may be acknowledged on the strength of it."""
+class BrokerLostError(Exception):
+    """The broker could not be reached or did not confirm in time: acknowledge nothing on the strength of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +108,7 @@ class Announcer(Protocol):
     """The notification exchange."""
 
     async def announce(self, routing_key: str, body: bytes, content_type: str, *, confirm: bool = True) -> None:
-        """Publish one event. With `confirm`, returns once the broker has it and raises `BrokerLost` otherwise;
+        """Publish one event. With `confirm`, returns once the broker has it and raises `BrokerLostError` otherwise;
 
         without, it is best effort: dropped when the broker does not take it at once.
         """

@@ -28,13 +28,17 @@ class Amqp(_Section):
     namespace: str = Field(
         "frame-capture", pattern=r"^[A-Za-z0-9_-]{1,64}$", description="Prefix of all exchanges and queues."
     )
-    lane: str = Field("main", pattern=r"^[A-Za-z0-9_-]{1,64}$", description="The task queue to serve: `<namespace>.tasks.<lane>`.")
+    lane: str = Field(
+        "main", pattern=r"^[A-Za-z0-9_-]{1,64}$", description="The task queue to serve: `<namespace>.tasks.<lane>`."
+    )
     declare: Literal["active", "passive"] = Field(
         "active", description="`active` declares exchanges and queues at start, `passive` only checks that they exist."
     )
     heartbeat_s: int = Field(15, ge=1, le=600, description="AMQP heartbeat; a dead peer is noticed after about three.")
     connect_timeout_s: float = Field(10, gt=0, description="Time limit of one connection attempt.")
-    startup_deadline_s: float = Field(120, gt=0, description="Without broker and store for this long at start: exit non-zero.")
+    startup_deadline_s: float = Field(
+        120, gt=0, description="Without broker and store for this long at start: exit non-zero."
+    )
     recovery_deadline_s: float = Field(600, gt=0, description="Not consuming for this long after start: exit non-zero.")
     publish_timeout_s: float = Field(10, gt=0, description="Time limit of one try to publish.")
     publish_deadline_s: float = Field(120, gt=0, description="Time limit of all tries to publish one message.")
@@ -44,11 +48,17 @@ class Amqp(_Section):
 class Store(_Section):
     """Where sources are read and images written."""
 
-    kind: Literal["local", "s3"] = Field("local", description="`local`: a directory of buckets; `s3`: S3-compatible storage.")
+    kind: Literal["local", "s3"] = Field(
+        "local", description="`local`: a directory of buckets; `s3`: S3-compatible storage."
+    )
     root: Path = Field(Path("buckets"), description="The directory of buckets of the local store.")
-    endpoint_url: str = Field("", description="S3 endpoint, for example `https://oss-cn-hangzhou.aliyuncs.com`; empty: AWS.")
+    endpoint_url: str = Field(
+        "", description="S3 endpoint, for example `https://oss-cn-hangzhou.aliyuncs.com`; empty: AWS."
+    )
     region: str = Field("us-east-1", description="S3 region.")
-    addressing: Literal["auto", "path", "virtual"] = Field("auto", description="Bucket in the path or in the host name.")
+    addressing: Literal["auto", "path", "virtual"] = Field(
+        "auto", description="Bucket in the path or in the host name."
+    )
     access_key_id: SecretStr = Field(SecretStr(""), description="Empty: the usual AWS chain (environment, role, …).")
     secret_access_key: SecretStr = Field(SecretStr(""), description="Secret of the access key.")
     session_token: SecretStr = Field(SecretStr(""), description="Token of temporary credentials.")
@@ -58,7 +68,9 @@ class Store(_Section):
     max_concurrency: int = Field(16, ge=1, le=256, description="Requests under way at once.")
     timeout_s: float = Field(30, gt=0, description="Time limit of one request without progress.")
     max_attempts: int = Field(4, ge=1, le=20, description="Tries of one request before the task is postponed.")
-    multipart_bytes: int = Field(16 * MIB, ge=5 * MIB, description="Objects larger than this are uploaded in parts of this size.")
+    multipart_bytes: int = Field(
+        16 * MIB, ge=5 * MIB, description="Objects larger than this are uploaded in parts of this size."
+    )
     source_buckets: tuple[str, ...] = Field((), description="JSON list of buckets that may be read; empty: all.")
     target_buckets: tuple[str, ...] = Field((), description="JSON list of buckets that may be written; empty: all.")
 
@@ -76,7 +88,9 @@ class Pool(_Section):
     memory_bytes: int = Field(1024 * MIB, ge=64 * MIB, description="Resident memory above which a decoder is killed.")
     soft_time_limit_s: float = Field(600, gt=0, description="Decoding time after which a task fails with `Timeout`.")
     hard_time_limit_s: float = Field(660, gt=0, description="Decoding time after which its process is killed.")
-    inflight_bytes: int = Field(64 * MIB, ge=MIB, description="Encoded images of one task waiting for upload; more pauses its decoder.")
+    inflight_bytes: int = Field(
+        64 * MIB, ge=MIB, description="Encoded images of one task waiting for upload; more pauses its decoder."
+    )
     cache_bytes: int = Field(64 * MIB, ge=4 * MIB, description="Source bytes kept in memory per running task.")
 
 
@@ -108,7 +122,9 @@ class Retry(_Section):
 class Events(_Section):
     """What is announced."""
 
-    envelope: Literal["cloudevents", "imm"] = Field("cloudevents", description="CloudEvents 1.0, or IMM's own envelope.")
+    envelope: Literal["cloudevents", "imm"] = Field(
+        "cloudevents", description="CloudEvents 1.0, or IMM's own envelope."
+    )
     source: str = Field("frame-capture", min_length=1, description="The CloudEvents `source`.")
     inline_bytes: int = Field(128 * 1024, ge=4096, description="A larger result leaves `Frames` out of the event.")
     progress_interval_s: float = Field(1.0, ge=0.1, description="At most one progress event in this time.")
