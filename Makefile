@@ -1,0 +1,54 @@
+# Everything that a developer does with this project. `make` alone lists it.
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-all check format schemas docs bench lock clean
+
+PYTHON := .venv/bin/python
+STORE ?= local
+ARGS ?=
+UV_VERSION := 0.13.9
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## Make .venv with the command .venv/bin/frame-capture, and find or install RabbitMQ
+	@scripts/setup
+
+demo: setup ## Run the seven example tasks through a real RabbitMQ (STORE=s3: through a real S3 server too)
+	@$(PYTHON) -m devkit.demo --store $(STORE)
+
+test: setup ## Run the tests (ARGS="-k name" chooses)
+	@$(PYTHON) -m pytest $(ARGS)
+
+test-all: setup ## Run the tests, the slow ones too
+	@$(PYTHON) -m pytest -m "" $(ARGS)
+
+check: setup ## Lint, formatting, types, import contracts
+	@.venv/bin/ruff check
+	@.venv/bin/ruff format --check
+	@.venv/bin/mypy
+	@.venv/bin/lint-imports
+
+format: setup ## Format the code
+	@.venv/bin/ruff check --fix
+	@.venv/bin/ruff format
+
+schemas: setup ## Write the JSON Schemas and examples in schemas/
+	@.venv/bin/frame-capture schemas
+
+docs: setup ## Write the generated tables in docs/
+	@$(PYTHON) -m devkit.docs
+
+bench: setup ## Compare with the ffmpeg command line
+	@scripts/setup ffmpeg
+	@$(PYTHON) -m bench $(ARGS)
+
+lock: ## Pin the dependencies of pyproject.toml anew (ARGS=--upgrade: in their newest versions)
+	@set -e; tmp=$$(mktemp -d); trap 'rm -rf "$$tmp"' EXIT; unset PIP_FIND_LINKS UV_FIND_LINKS; \
+	python3 -m venv "$$tmp/venv"; "$$tmp/venv/bin/pip" install --quiet uv==$(UV_VERSION); \
+	compile="$$tmp/venv/bin/uv pip compile --quiet --generate-hashes --no-header --python-version 3.11 $(ARGS)"; \
+	$$compile pyproject.toml -o requirements.txt; \
+	$$compile --extra dev pyproject.toml -o requirements-dev.txt
+
+clean: ## Remove what the other targets made
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache demo-output
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
