@@ -41,12 +41,20 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """An output URI template, checked: `text` with `{name}` fields of the specification's section 2."""
+    """An output URI with everything but `{index}` filled in (see `worker.template`).
+
+    The key is `pieces` with the image's index between each two of them, formatted by the `specs` in turn.
+    """
 
     scheme: str
     bucket: str
-    text: str
-    indexed: bool
+    pieces: tuple[str, ...]
+    specs: tuple[str, ...]
+
+    @property
+    def indexed(self) -> bool:
+        """Whether each image gets a key of its own."""
+        return bool(self.specs)
 
 
 @dataclass(frozen=True, slots=True)
