@@ -1,0 +1,217 @@
+"""Objects as files: a directory of buckets on the local disk. `file://`, `oss://` and `s3://` all mean it.
+
+Owns the walk from the root to a file, which follows no symbolic link, and the atomic replacement of files. An object's
+tag is its modification time, size and inode, so telling it reads nothing; a replaced file has another inode.
+"""
+
+import asyncio
+import errno
+import os
+import secrets
+import stat
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from worker.errors import Code, TaskError
+from worker.ports import ObjectInfo
+from worker.stores import AllowedBuckets, OnRequest, observed, unobserved
+from worker.task import Location
+
+# Files being written. No key may have such a segment, so no task can read, replace or be given an unfinished file.
+PARTIAL_PREFIX = ".partial-"
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_CODES = {
+    errno.ENOENT: Code.RESOURCE_NOT_FOUND,
+    errno.ENOTDIR: Code.RESOURCE_NOT_FOUND,
+    errno.EISDIR: Code.RESOURCE_NOT_FOUND,
+    errno.EACCES: Code.ACCESS_DENIED,
+    errno.EPERM: Code.ACCESS_DENIED,
+    errno.EROFS: Code.ACCESS_DENIED,
+    errno.ELOOP: Code.ACCESS_DENIED,  # a symbolic link
+    errno.ENXIO: Code.ACCESS_DENIED,  # a socket
+    errno.ENAMETOOLONG: Code.INVALID_ARGUMENT,
+}
+# Of a path to write to: some part of it, or its end, is taken by something else.
+_WRITE_CODES = _CODES | {errno.ENOTDIR: Code.INVALID_ARGUMENT, errno.EISDIR: Code.INVALID_ARGUMENT}
+
+
+class LocalStore:
+    """Implements `ports.ObjectStore`. A bucket is created by the first write to it."""
+
+    def __init__(
+        self, root: Path, *, allowed: AllowedBuckets | None = None, on_request: OnRequest = unobserved
+    ) -> None:
+        self._root = root
+        self._allowed = allowed or AllowedBuckets()
+        self._on_request = on_request
+
+    async def check(self) -> None:
+        """Make the root directory if it is missing. Raises `StorageUnavailable` when it cannot be used."""
+        await asyncio.to_thread(self._check)
+
+    async def stat(self, location: Location) -> ObjectInfo:
+        """Tell a file's size and tag."""
+        self._allowed.check_read(location)
+        _check_no_partial(location)
+        with observed(self._on_request, "stat"):
+            return await asyncio.to_thread(self._stat, location)
+
+    async def read(self, location: Location, offset: int, size: int, etag: str) -> bytes:
+        """Read a range of a file, which must still be the one with `etag` afterwards."""
+        self._allowed.check_read(location)
+        _check_no_partial(location)
+        with observed(self._on_request, "read") as transfer:
+            data = await asyncio.to_thread(self._read, location, offset, size, etag)
+            transfer.bytes_in = len(data)
+            return data
+
+    async def write(self, location: Location, data: bytes, content_type: str) -> str:
+        """Write a file aside and rename it. A cancelled write may still be completed."""
+        del content_type  # files have none
+        self._allowed.check_write(location)
+        _check_no_partial(location)
+        with observed(self._on_request, "write") as transfer:
+            etag = await asyncio.to_thread(self._write, location, data)
+            transfer.bytes_out = len(data)
+            return etag
+
+    def _check(self) -> None:
+        try:
+            self._root.mkdir(parents=True, exist_ok=True)
+            os.close(os.open(self._root, _DIRECTORY))
+        except OSError as error:
+            raise TaskError(
+                Code.STORAGE_UNAVAILABLE, f"the store's root {self._root} cannot be used: {error}", retryable=True
+            ) from error
+
+    def _stat(self, location: Location) -> ObjectInfo:
+        with _errors_of(location), _regular_file(self._root, location) as file:
+            status = os.fstat(file)
+            return ObjectInfo(status.st_size, _tag(status))
+
+    def _read(self, location: Location, offset: int, size: int, etag: str) -> bytes:
+        with _errors_of(location), _regular_file(self._root, location) as file:
+            data = os.pread(file, size, offset)
+            # Looked at after reading, it also tells of a change while reading.
+            if _tag(os.fstat(file)) != etag:
+                raise TaskError(
+                    Code.STORAGE_UNAVAILABLE, f"{location} was changed while being read: try again", retryable=True
+                )
+            return data
+
+    def _write(self, location: Location, data: bytes) -> str:
+        with _errors_of(location, _WRITE_CODES):
+            self._root.mkdir(parents=True, exist_ok=True)
+            with _directory_of(self._root, location, create=True) as directory:
+                name = location.key.rpartition("/")[2]
+                _refuse_special(directory, name)
+                return _replace(directory, name, data)
+
+
+def _check_no_partial(location: Location) -> None:
+    if any(segment.startswith(PARTIAL_PREFIX) for segment in location.key.split("/")):
+        raise TaskError(
+            Code.INVALID_ARGUMENT,
+            f"the key {location.key!r} has a segment that begins with {PARTIAL_PREFIX!r}, which unfinished files do",
+        )
+
+
+def _tag(status: os.stat_result) -> str:
+    return f"{status.st_mtime_ns:x}-{status.st_size:x}-{status.st_ino:x}"
+
+
+@contextmanager
+def _regular_file(root: Path, location: Location) -> Iterator[int]:
+    """Open the file of `location`; O_NONBLOCK, since opening a pipe would otherwise wait for its writer."""
+    with _directory_of(root, location, create=False) as directory:
+        name = location.key.rpartition("/")[2]
+        file = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
+    try:
+        _refuse_unless_regular(os.fstat(file).st_mode)
+        yield file
+    finally:
+        os.close(file)
+
+
+@contextmanager
+def _directory_of(root: Path, location: Location, *, create: bool) -> Iterator[int]:
+    """Open the directory that holds the key, walking down from the root."""
+    directory = os.open(root, _DIRECTORY)
+    try:
+        for name in (location.bucket, *location.key.split("/")[:-1]):
+            if create:
+                _make_directory(name, directory)
+            child = _enter(name, directory)
+            os.close(directory)
+            directory = child
+        yield directory
+    finally:
+        os.close(directory)
+
+
+def _make_directory(name: str, parent: int) -> None:
+    with suppress(FileExistsError):
+        os.mkdir(name, dir_fd=parent)
+        os.fsync(parent)
+
+
+def _enter(name: str, parent: int) -> int:
+    try:
+        return os.open(name, _DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
+    except NotADirectoryError:
+        # Linux says the same of files and of links to directories.
+        if stat.S_ISLNK(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode):
+            raise OSError(errno.ELOOP, f"{name!r} is a symbolic link") from None
+        raise
+
+
+def _refuse_special(directory: int, name: str) -> None:
+    """Raise unless `name` is free or an ordinary file: renaming would replace a link or a pipe."""
+    with suppress(FileNotFoundError):
+        _refuse_unless_regular(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode)
+
+
+def _refuse_unless_regular(mode: int) -> None:
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, "it is a directory")
+    if not stat.S_ISREG(mode):
+        raise PermissionError(errno.EACCES, "it is a link, pipe, socket or device, not a file")
+
+
+def _replace(directory: int, name: str, data: bytes) -> str:
+    """Write a hidden file, flush it to the disk, rename it to `name`; returns its tag.
+
+    Flushed, since the task is acknowledged on the strength of it: after a power failure a renamed file that was not
+    flushed may be empty, and a rename may be forgotten unless its directory is flushed too.
+    """
+    partial = PARTIAL_PREFIX + secrets.token_hex(8)
+    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666, dir_fd=directory)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(descriptor)
+            tag = _tag(os.fstat(descriptor))
+        os.replace(partial, name, src_dir_fd=directory, dst_dir_fd=directory)
+    except BaseException:
+        os.unlink(partial, dir_fd=directory)
+        raise
+    os.fsync(directory)
+    return tag
+
+
+@contextmanager
+def _errors_of(location: Location, codes: Mapping[int, Code] = _CODES) -> Iterator[None]:
+    """Turn what the operating system says of a path into the error that a task ends with.
+
+    What `codes` does not list may pass: a full disk, an I/O error, too many open files.
+    """
+    try:
+        yield
+    except OSError as error:
+        code = codes.get(error.errno or 0)
+        raise TaskError(
+            code or Code.STORAGE_UNAVAILABLE, f"{location}: {error.strerror}", retryable=code is None
+        ) from error
