@@ -1,0 +1,122 @@
+"""From the bytes of a task message to a complete `Task`, or to one error that lists everything wrong with it.
+
+Puts together what `task_message` (each field by itself), `rules` (fields together) and `headers` find.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import jiter
+from pydantic import ValidationError
+
+from worker.errors import Code, Problem
+from worker.media.plan import EntryPlan, Mode, Rendition, ScaleType, Selection
+from worker.messages import headers as head
+from worker.messages import problems as found
+from worker.messages.fields import NAME_PATTERN, TOPIC_PATTERN
+from worker.messages.rules import Output, check_across, member
+from worker.messages.task_message import DEFAULT_TOPIC, FORMATS, SnapshotMessage, TaskMessage
+from worker.settings import LimitSettings
+from worker.task import Entry, Source, Task, Template
+
+UNKNOWN_PROJECT = "unknown"
+MAX_IDENTIFIED_BYTES = 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Whose task a message is, as far as it can be told of a message that may not be valid."""
+
+    task_id: str
+    project: str
+    topic: str
+
+
+def parse_task(
+    body: bytes,
+    *,
+    message_id: str | None,
+    timestamp: datetime | None,
+    headers: Mapping[str, object],
+    limits: LimitSettings,
+    received_at: datetime,
+) -> Task:
+    """Read a task message. Raises one `TaskError` with all its `problems`, under the code of the first."""
+    raw = _load(body, limits)
+    created_at = head.created_at(timestamp, headers, received_at)
+    outputs, problems = check_across(raw, limits, created_at)
+    try:
+        message = TaskMessage.model_validate(raw)
+    except ValidationError as error:
+        raise found.as_error(found.of_validation(error, TaskMessage) + problems) from None
+    if problems:
+        raise found.as_error(problems)
+    traceparent, tracestate = head.trace(headers)
+    source = message.sources[0]
+    notification = message.notification
+    return Task(
+        id=head.task_id(body, message_id),
+        project=message.project_name,
+        source=Source(source.uri, source.start_time, source.duration),
+        entries=tuple(_entries(message, outputs)),
+        topic=notification.topic if notification else DEFAULT_TOPIC,
+        extended_location=notification.extended_message_uri if notification else None,
+        tags=tuple(message.tags.items()),
+        created_at=created_at,
+        attempt=head.count(headers, head.ATTEMPT, 1),
+        crashes=head.count(headers, head.CRASHES, 0),
+        traceparent=traceparent,
+        tracestate=tracestate,
+        body=body,
+    )
+
+
+def identify(body: bytes, message_id: str | None) -> Identity:
+    """Tell whose task a message is, valid or not, so that its failure can be announced."""
+    try:
+        raw = jiter.from_json(body) if len(body) <= MAX_IDENTIFIED_BYTES else None
+    except ValueError:
+        raw = None
+    notification = member(raw, "Notification")
+    topics = [member(member(notification, kind), "TopicName") for kind in ("MNS", "RocketMQ")]
+    topic = next((each for each in topics if _matches(TOPIC_PATTERN, each)), DEFAULT_TOPIC)
+    project = member(raw, "ProjectName")
+    return Identity(
+        head.task_id(body, message_id), project if _matches(NAME_PATTERN, project) else UNKNOWN_PROJECT, topic
+    )
+
+
+def _load(body: bytes, limits: LimitSettings) -> Any:
+    if len(body) > limits.body_bytes:
+        what = f"the message has {len(body)} bytes; the most is {limits.body_bytes}"
+        raise found.as_error([Problem("$", Code.INVALID_ARGUMENT, what)])
+    try:
+        return jiter.from_json(body, float_mode="decimal", allow_inf_nan=False, catch_duplicate_keys=True)
+    except ValueError as error:
+        # Out of decimal's own range, jiter reports an internal error.
+        reason = "a number is out of range" if "InvalidOperation" in str(error) else str(error)
+        what = f"the message is not a JSON object in UTF-8: {reason}"
+        raise found.as_error([Problem("$", Code.INVALID_ARGUMENT, what)]) from error
+
+
+def _entries(message: TaskMessage, outputs: list[Output]) -> Iterator[Entry]:
+    places = ((t, s, each) for t, target in enumerate(message.targets) for s, each in enumerate(target.image.snapshots))
+    for (target, place, snapshot), output in zip(places, outputs, strict=True):
+        yield Entry(target, place, _plan(snapshot, output.template), output.template)
+
+
+def _plan(snapshot: SnapshotMessage, template: Template) -> EntryPlan:
+    selection = Selection(
+        Mode(snapshot.mode), snapshot.start_time, snapshot.interval, snapshot.number, snapshot.threshold
+    )
+    rendition = Rendition(
+        FORMATS[snapshot.format], snapshot.width, snapshot.height, ScaleType(snapshot.scale_type), snapshot.quality
+    )
+    return EntryPlan(selection, rendition, last_only=not template.indexed and snapshot.number != 1)
+
+
+def _matches(pattern: str, value: Any) -> bool:
+    return isinstance(value, str) and re.fullmatch(pattern, value) is not None

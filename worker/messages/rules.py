@@ -1,0 +1,158 @@
+"""The rules across the fields of a task message, checked on whatever of it is readable.
+
+They run beside the check of each field by itself, so that one answer lists everything wrong. `LIMITS_OF_SCHEMA` says
+which rules of the wire no JSON Schema can express.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import combinations
+from typing import Any
+
+from worker.errors import Code, Problem, TaskError
+from worker.media.plan import Format
+from worker.messages.fields import is_empty
+from worker.messages.task_message import FORMATS
+from worker.settings import LimitSettings
+from worker.task import Location, Template
+from worker.template import clash, parse_location, parse_template
+
+MAX_SOURCES = 11
+_STAND_IN = Location("oss", "unknown", "unknown/unknown.bin")
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """Something the task writes: `count` is the highest index of its template."""
+
+    path: str
+    template: Template
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Scope:
+    """What the outputs of a task may refer to, and their bounds."""
+
+    source: Location
+    tags: Mapping[str, str]
+    created_at: datetime
+    limits: LimitSettings
+
+
+def check_across(raw: Any, limits: LimitSettings, created_at: datetime) -> tuple[list[Output], list[Problem]]:
+    """Parse the outputs, one for each valid entry in order, and find the problems across fields."""
+    snapshots = list(_snapshots(raw))
+    if len(snapshots) > limits.entries:
+        what = f"{len(snapshots)} Snapshots entries; the most in a task is {limits.entries}"
+        return [], [Problem("$.Targets", Code.LIMIT_EXCEEDED, what)]
+    source = _location(member(_first(member(raw, "Sources")), "URI"))
+    scope = _Scope(source or _STAND_IN, _string_tags(raw), created_at, limits)
+    outputs: list[Output] = []
+    problems = [*_source_problems(raw), *_notification_problems(raw)]
+    for path, snapshot in snapshots:
+        problems += _number_problems(path, snapshot, limits)
+        try:
+            outputs += _output(path, snapshot, scope)
+        except TaskError as error:
+            problems.append(Problem(f"{path}.URI", error.code, error.message))
+    extended = _location(member(member(raw, "Notification"), "ExtendedMessageURI"))
+    fixed = [("$.Notification.ExtendedMessageURI", extended), ("$.Sources[0].URI", source)]
+    others = [Output(path, _constant(each), 1) for path, each in fixed if each]
+    return outputs, problems + list(_clashes(outputs + others))
+
+
+def _source_problems(raw: Any) -> Iterator[Problem]:
+    count = len(_list(member(raw, "Sources")))
+    if count > MAX_SOURCES:
+        yield Problem("$.Sources", Code.LIMIT_EXCEEDED, f"{count} sources; the most is {MAX_SOURCES}")
+    elif count > 1:
+        what = f"{count} sources: joining them is a later step, so give one source for now"
+        yield Problem("$.Sources", Code.INVALID_ARGUMENT, what)
+
+
+def _notification_problems(raw: Any) -> Iterator[Problem]:
+    notification = member(raw, "Notification")
+    if member(notification, "MNS") and member(notification, "RocketMQ"):
+        what = "MNS and RocketMQ are both given: events have one topic, so give one of them"
+        yield Problem("$.Notification", Code.INVALID_ARGUMENT, what)
+
+
+def _number_problems(path: str, snapshot: Any, limits: LimitSettings) -> Iterator[Problem]:
+    number = member(snapshot, "Number")
+    if _is_count(number) and number > limits.frames_per_entry:
+        what = f"Number asks for more than {limits.frames_per_entry} images, the most of one entry"
+        yield Problem(f"{path}.Number", Code.LIMIT_EXCEEDED, what)
+    if member(snapshot, "Mode") != "average":
+        return
+    if number is None:
+        yield Problem(f"{path}.Number", f"{Code.MISSING}Number", "Mode average needs a Number of at least 1")
+    elif _is_count(number) and number == 0:
+        yield Problem(f"{path}.Number", Code.INVALID_ARGUMENT, "Mode average needs a Number of at least 1; got 0")
+
+
+def _output(path: str, snapshot: Any, scope: _Scope) -> Iterator[Output]:
+    """Parse the template of one entry, if it has one. Raises `InvalidArgument`."""
+    text, number, image = (member(snapshot, name) for name in ("URI", "Number", "Format"))
+    if not isinstance(text, str):
+        return
+    most = scope.limits.frames_per_entry
+    count = min(number, most) if _is_count(number) and number > 0 else most
+    template = parse_template(
+        text,
+        source=scope.source,
+        tags=scope.tags,
+        created_at=scope.created_at,
+        image=FORMATS.get(image, Format.JPG) if isinstance(image, str) else Format.JPG,
+        max_index=count,
+    )
+    yield Output(path, template, count)
+
+
+def _clashes(outputs: list[Output]) -> Iterator[Problem]:
+    for one, other in combinations(outputs, 2):
+        key = clash(one.template, one.count, other.template, other.count)
+        if key:
+            what = f"this and {other.path} can both name {one.template.bucket}/{key}: each needs a key of its own"
+            yield Problem(one.path, Code.INVALID_ARGUMENT, what)
+
+
+def _string_tags(raw: Any) -> dict[str, str]:
+    tags = member(raw, "Tags")
+    return {name: each for name, each in tags.items() if isinstance(each, str)} if isinstance(tags, dict) else {}
+
+
+def _snapshots(raw: Any) -> Iterator[tuple[str, Any]]:
+    for target, each in enumerate(_list(member(raw, "Targets"))):
+        for place, snapshot in enumerate(_list(member(member(each, "Image"), "Snapshots"))):
+            yield f"$.Targets[{target}].Image.Snapshots[{place}]", snapshot
+
+
+def member(value: Any, name: str) -> Any:
+    """Give a member of a JSON object; None if it is empty, or if there is no such object."""
+    member = value.get(name) if isinstance(value, dict) else None
+    return None if is_empty(member) else member
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _first(value: Any) -> Any:
+    return next(iter(_list(value)), None)
+
+
+def _location(value: Any) -> Location | None:
+    try:
+        return parse_location(value) if isinstance(value, str) else None
+    except TaskError:
+        return None  # reported by the field itself
+
+
+def _constant(location: Location) -> Template:
+    return Template(location.scheme, location.bucket, (location.key,), ())
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
