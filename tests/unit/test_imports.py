@@ -12,7 +12,7 @@ OWNERS = {
     "pamqp": {"worker.adapters.amqp", "worker.adapters.topology"},
     "aiobotocore": {"worker.adapters.s3"},
     "botocore": {"worker.adapters.s3"},
-    "av": {"worker.media.decode", "worker.media.raster", "worker.media.cover"},
+    "av": {"worker.media.container", "worker.media.decode", "worker.media.raster", "worker.media.cover"},
     "PIL": {"worker.media.encode"},
 }
 
