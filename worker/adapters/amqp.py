@@ -1,0 +1,206 @@
+"""The broker: RabbitMQ's two connections, what they are used for, and what is known of their health.
+
+One connection consumes and one publishes, since the broker stops reading from publishers when it is short of memory,
+and acknowledgements must get through then. Must not know what the messages say.
+"""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Self
+
+from aio_pika import DeliveryMode, Message, RobustConnection
+from aio_pika.abc import AbstractIncomingMessage, HeadersType
+from aio_pika.connection import make_url
+from aiormq.abc import AbstractConnection
+
+from worker.adapters.amqp_consume import AmqpDelivery, Consumer
+from worker.adapters.amqp_publish import Counts, Publisher, broker_call, persist
+from worker.adapters.topology import TopologyError, check, declare, topology
+from worker.ports import BrokerLostError
+from worker.settings import Amqp, Retry
+
+TOPOLOGY_S = 60
+BLOCKED_PROBE_S = 0.2
+CLOSE_S = 5
+
+
+class Broker:
+    """The connection to RabbitMQ. An async context manager: `start` on entering, `close` on leaving."""
+
+    _publisher: Publisher
+    _consumer: Consumer
+
+    def __init__(self, settings: Amqp, retry: Retry) -> None:
+        self.topology = topology(settings, retry)
+        self.counts = Counts()
+        self._settings = settings
+        self._jitter = retry.jitter
+        self._connections: tuple[RobustConnection, ...] = ()
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def start(self) -> None:
+        """Connect, trying until the start-up deadline. Raises `BrokerLostError` then."""
+        deadline_s = self._settings.startup_deadline_s
+        try:
+            await persist(self._connect, deadline_s)
+        except BrokerLostError as error:
+            raise BrokerLostError(
+                f"RabbitMQ was not reachable for {deadline_s:g} s; is FRAME_CAPTURE_AMQP__URL right? {error}"
+            ) from error
+
+    async def close(self) -> None:
+        """Close both connections. What was delivered and not acknowledged goes back to its queue."""
+        connections, self._connections = self._connections, ()
+        for connection in reversed(connections):
+            with suppress(BrokerLostError):  # a broker that does not say goodbye is gone as well
+                async with broker_call(CLOSE_S):
+                    await connection.close()
+
+    async def _connect(self, left_s: float) -> None:
+        limit_s = min(self._settings.connect_timeout_s, left_s)
+        try:
+            for name in ("frame-capture-consume", "frame-capture-publish"):
+                self._connections += (self._connection(name),)
+                async with broker_call(limit_s):
+                    await self._connections[-1].connect(timeout=self._settings.connect_timeout_s)
+            self._publisher = await Publisher.open(self._connections[1], self._settings, self.counts)
+        except BaseException:
+            await self.close()  # an object that failed once stays unusable
+            raise
+
+    def _connection(self, name: str) -> RobustConnection:
+        connection = RobustConnection(
+            make_url(self._settings.url.get_secret_value(), heartbeat=self._settings.heartbeat_s),
+            client_properties={"connection_name": name},
+            reconnect_interval=random.uniform(2, 6),  # noqa: S311 - workers must not all come back at once
+        )
+        connection.reconnect_callbacks.add(self._count_reconnect)
+        return connection
+
+    @property
+    def _bare(self) -> AbstractConnection:
+        """The consuming connection without aio-pika's restoring of whatever was declared on it."""
+        transport = self._connections[0].transport
+        if transport is None:
+            raise BrokerLostError("the connection to the broker is lost")
+        return transport.connection
+
+    async def _count_reconnect(self, *_: object) -> None:
+        self.counts.reconnects += 1
+
+    async def prepare(self) -> None:
+        """Declare the topology, or only check it, as the settings say. Raises `TopologyError`, `BrokerLostError`."""
+        if self._settings.declare == "active":
+            await self.declare()
+        elif findings := await self.check():
+            raise TopologyError(findings)
+
+    async def declare(self) -> None:
+        """Make the exchanges and queues that are missing. Raises `TopologyError`, `BrokerLostError`."""
+        async with broker_call(TOPOLOGY_S):
+            channel = await self._bare.channel(publisher_confirms=False)
+            await declare(channel, self.topology)
+            await channel.close()
+
+    async def check(self) -> list[str]:
+        """List the exchanges and queues that are missing. Raises `BrokerLostError`."""
+        async with broker_call(TOPOLOGY_S):
+            return await check(self._bare, self.topology)
+
+    async def start_consuming(self, slots: int) -> None:
+        """Begin to receive tasks, at most `slots` unsettled at a time. Raises `BrokerLostError`."""
+        self._consumer = await Consumer.open(
+            self._connections[0], self.topology.task_queue, prefetch=slots, wrap=self._wrap
+        )
+
+    def _wrap(self, message: AbstractIncomingMessage) -> AmqpDelivery:
+        return AmqpDelivery(message, self._publisher, self.topology, self._jitter)
+
+    def deliveries(self) -> AsyncIterator[AmqpDelivery]:
+        """Iterate over the tasks as they come, until `stop_consuming`; for one reader."""
+        return self._consumer.deliveries()
+
+    async def stop_consuming(self) -> None:
+        """Receive no more tasks. Those taken from `deliveries` can still be settled."""
+        await self._consumer.stop()
+
+    async def announce(self, routing_key: str, body: bytes, content_type: str, *, confirm: bool = True) -> None:
+        """Publish one event. With `confirm`, returns once the broker has it and raises `BrokerLostError` otherwise;
+
+        without, it is best effort: dropped when the broker does not take it at once.
+        """
+        event = Message(body, content_type=content_type, delivery_mode=DeliveryMode.PERSISTENT)
+        publish = self._publisher.publish if confirm else self._publisher.publish_best_effort
+        await publish(self.topology.events, routing_key, event)
+
+    async def submit(self, body: bytes, message_id: str | None, headers: Mapping[str, str | int]) -> None:
+        """Publish a task to this lane, confirmed. Raises `BrokerLostError`."""
+        typed: HeadersType = dict(headers)
+        task = Message(
+            body,
+            headers=typed,
+            message_id=message_id,
+            content_type="application/json",
+            timestamp=datetime.now(UTC),
+            delivery_mode=DeliveryMode.PERSISTENT,
+        )
+        await self._publisher.publish_alone(self.topology.tasks, self.topology.lane, task)
+
+    @asynccontextmanager
+    async def events(self, *patterns: str) -> AsyncIterator[AsyncIterator[tuple[str, bytes]]]:
+        """Listen to events whose routing key matches one of `patterns` (`*` a word, `#` any), from now on.
+
+        Gives an iterator of routing keys and bodies. What is announced while the connection is lost is missed.
+        """
+        inbox: asyncio.Queue[tuple[str, bytes]] = asyncio.Queue()
+
+        async def receive(message: AbstractIncomingMessage) -> None:
+            inbox.put_nowait((message.routing_key or "", message.body))
+
+        async def listen() -> AsyncIterator[tuple[str, bytes]]:
+            while True:
+                yield await inbox.get()
+
+        async with broker_call(self._settings.publish_timeout_s):
+            channel = await self._connections[0].channel(publisher_confirms=False)
+            queue = await channel.declare_queue(exclusive=True, auto_delete=True)
+            for pattern in patterns:
+                await queue.bind(self.topology.events, pattern)
+            await queue.consume(receive, no_ack=True)
+        try:
+            yield listen()
+        finally:
+            with suppress(BrokerLostError):  # then the queue is gone already
+                async with broker_call(CLOSE_S):
+                    await channel.close()
+
+    @property
+    def connected(self) -> bool:
+        """Whether both connections are up."""
+        return bool(self._connections) and all(one.connected.is_set() for one in self._connections)
+
+    @property
+    def consuming(self) -> bool:
+        """Whether the broker sends tasks, as far as this side knows."""
+        return self._consumer.registered
+
+    async def blocked(self) -> bool:
+        """Whether the broker takes no publications now, for want of memory or disk or because it is not there."""
+        try:
+            async with broker_call(BLOCKED_PROBE_S):
+                await self._publisher.unblocked()
+        except BrokerLostError:
+            return True
+        return False

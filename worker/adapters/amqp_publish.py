@@ -1,0 +1,153 @@
+"""Publishing to RabbitMQ so that nothing is believed to be there which is not.
+
+Owns the publishing connection's channels, confirmations, time limits and tries. Must not know what is published.
+
+Why it is more than a call: while aio-pika reconnects, a publish fails at once; on a connection that the broker has
+blocked it hangs, and may be delivered later; on a stuck one it raises `CancelledError` without anyone having
+cancelled. A message that no queue takes is confirmed like any other, unless returns are made to raise.
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from aio_pika import Message, RobustConnection
+from aio_pika.abc import AbstractChannel, AbstractRobustChannel
+from aio_pika.exceptions import CONNECTION_EXCEPTIONS, PublishError
+
+from worker.ports import BrokerLostError
+from worker.settings import Amqp
+
+BEST_EFFORT_S = 0.25
+FIRST_PAUSE_S = 0.2
+LONGEST_PAUSE_S = 10.0
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Counts:
+    """What befell the connection to the broker since start, for metrics."""
+
+    reconnects: int = 0
+    acks_lost: int = 0
+    tries_failed: int = 0
+    returned: int = 0
+    unconfirmed: int = 0
+
+
+async def persist(attempt: Callable[[float], Awaitable[None]], deadline_s: float) -> None:
+    """Call `attempt` with the seconds left until it succeeds, with growing random pauses between.
+
+    Raises the last attempt's `BrokerLostError` when `deadline_s` seconds are over.
+    """
+    clock = asyncio.get_running_loop().time
+    deadline = clock() + deadline_s
+    bound_s = FIRST_PAUSE_S
+    while True:
+        pause_s = random.uniform(0, bound_s)  # noqa: S311 - nothing secret
+        try:
+            await attempt(deadline - clock())
+            return
+        except BrokerLostError as error:
+            if clock() + pause_s >= deadline:
+                raise
+            log.warning("trying again in %.1f s: %s", pause_s, error)
+        await asyncio.sleep(pause_s)
+        bound_s = min(bound_s * 2, LONGEST_PAUSE_S)
+
+
+@asynccontextmanager
+async def broker_call(limit_s: float) -> AsyncIterator[None]:
+    """Give what happens inside `limit_s` seconds, and raise `BrokerLostError` for every way the broker can fail it."""
+    try:
+        async with asyncio.timeout(limit_s):
+            yield
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        raise BrokerLostError("the connection to the broker broke down") from error
+    except TimeoutError as error:
+        raise BrokerLostError(f"the broker did not answer within {limit_s:.3g} s") from error
+    except CONNECTION_EXCEPTIONS as error:
+        raise BrokerLostError(f"the broker refused or was lost: {error or type(error).__name__}") from error
+
+
+class Publisher:
+    """Persistent, mandatory, confirmed publishing with tries until a deadline."""
+
+    def __init__(
+        self, connection: RobustConnection, shared: AbstractRobustChannel, settings: Amqp, counts: Counts
+    ) -> None:
+        self._connection = connection
+        self._shared = shared
+        self.try_s = settings.publish_timeout_s
+        self._deadline_s = settings.publish_deadline_s
+        self.counts = counts
+
+    @classmethod
+    async def open(cls, connection: RobustConnection, settings: Amqp, counts: Counts) -> "Publisher":
+        """Open the channel that most publishing shares."""
+        async with broker_call(settings.connect_timeout_s):
+            shared = await connection.channel(publisher_confirms=True, on_return_raises=True)
+        return cls(connection, shared, settings, counts)
+
+    async def publish(self, exchange: str, key: str, message: Message) -> None:
+        """Publish a message that cannot be returned or has no `message_id`, on the channel shared by all of these.
+
+        Returned messages are matched by `message_id`, so two in flight with the same one would get each other's
+        answers. Without an id, each try gets a fresh one.
+        """
+        await self._persist(lambda: self._try_shared(exchange, key, message))
+
+    async def publish_alone(self, exchange: str, key: str, message: Message) -> None:
+        """Publish a message with a `message_id` of its own: on a new channel for each try, so that no late answer
+
+        to an earlier try is taken for this one's.
+        """
+        await self._persist(lambda: self._try_alone(exchange, key, message))
+
+    async def publish_best_effort(self, exchange: str, key: str, message: Message) -> None:
+        """Publish a message that may be lost: one short try, counted as unconfirmed if the broker is not quick."""
+        try:
+            async with broker_call(BEST_EFFORT_S):
+                await self._try_shared(exchange, key, message)
+        except BrokerLostError:
+            self.counts.unconfirmed += 1
+
+    async def _persist(self, attempt: Callable[[], Awaitable[None]]) -> None:
+        async def bounded(left_s: float) -> None:
+            try:
+                async with broker_call(min(self.try_s, left_s)):
+                    await attempt()
+            except BrokerLostError as error:
+                self.counts.tries_failed += 1
+                self.counts.returned += isinstance(error.__cause__, PublishError)
+                raise
+
+        await persist(bounded, self._deadline_s)
+
+    async def _try_shared(self, exchange: str, key: str, message: Message) -> None:
+        await self.unblocked()
+        await self._shared.ready()
+        await _publish(self._shared, exchange, key, message)
+
+    async def _try_alone(self, exchange: str, key: str, message: Message) -> None:
+        await self.unblocked()
+        async with self._connection.channel(publisher_confirms=True, on_return_raises=True) as channel:
+            await _publish(channel, exchange, key, message)
+
+    async def unblocked(self) -> None:
+        """Wait until the broker is there and takes messages; what is sent before may arrive after we gave up."""
+        await self._connection.ready()
+        if self._connection.transport is not None:
+            await self._connection.transport.ready()
+
+
+async def _publish(channel: AbstractChannel, exchange: str, key: str, message: Message) -> None:
+    target = await channel.get_exchange(exchange, ensure=False)
+    await target.publish(message, key, mandatory=True)
