@@ -1,0 +1,155 @@
+"""What the decoder processes of the pool's tests run: captures that do what the source's first line says."""
+
+import ctypes
+import hashlib
+import itertools
+import json
+import os
+import resource
+import signal
+import time
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import BinaryIO
+
+from worker.errors import Code, TaskError
+from worker.media.plan import CaptureEvent, CapturePlan, EntryReport, Image, Progress, Report
+
+
+def perform(source: BinaryIO, plan: CapturePlan) -> Iterator[CaptureEvent]:
+    command = json.loads(source.read(1000).split(b"\n")[0])
+    yield from globals()[command.pop("do")](source, plan, **command)
+    entries = tuple(EntryReport(1, 1) for _ in plan.entries)
+    yield Report(entries, "test", "none", 1, 2, 3, 4, 5, {"decode": 0.5})
+
+
+def image(index, data, entry=0, **more):
+    digest = hashlib.sha256(data).hexdigest()
+    return Image(
+        entry,
+        index,
+        Fraction(index, 3),
+        Fraction(0),
+        index,
+        key_frame=True,
+        width=4,
+        height=3,
+        data=data,
+        sha256=digest,
+        **more,
+    )
+
+
+def echo(source, plan):
+    source.seek(0)
+    yield Progress(0.5)
+    yield image(1, source.read(), dhash=2**64 - 1, score=Fraction(100, 3))
+
+
+def stream(source, plan, count, size, entry=0):
+    for index in range(1, count + 1):
+        yield image(index, index.to_bytes(4, "big") * (size // 4), entry)
+
+
+def read_all(source, plan, chunk):
+    digest = hashlib.sha256()
+    source.seek(0)
+    while data := source.read(chunk):
+        assert len(data) <= chunk
+        digest.update(data)
+    yield image(1, digest.digest())
+
+
+def jump(source, plan):
+    """Seek all over, also past the end, and read only at two places."""
+    for offset in range(0, 10_000_000, 1000):
+        source.seek(offset)
+    beyond = source.read(10)
+    source.seek(-5, os.SEEK_END)
+    tail = source.read(100)
+    yield image(1, json.dumps([len(beyond), tail.decode(), source.tell(), hasattr(source, "name")]).encode())
+
+
+def segfault(source, plan):
+    yield image(1, b"x")
+    ctypes.string_at(0)
+
+
+def leave(source, plan, code):
+    yield image(1, b"x")
+    os._exit(code)
+
+
+def spin_in_c(source, plan):
+    yield image(1, b"x")
+    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    sum(itertools.repeat(0))
+
+
+def spin_in_python(source, plan):
+    yield image(1, b"x")
+    while True:
+        try:
+            source.seek(0)
+        except Exception:  # noqa: BLE001  as a capture may, that skips what is damaged
+            continue
+
+
+def hog(source, plan, step):
+    held = []
+    while True:
+        held.append(b"\1" * step)
+        time.sleep(0.002)  # slow enough that the sampling sees it, and not the kernel's limit
+
+
+def hold(source, plan, size):
+    global held  # noqa: PLW0603
+    held = b"\1" * size
+    yield image(1, b"x")
+
+
+def allocate(source, plan, size):
+    yield image(1, bytes(size))
+
+
+def refuse(source, plan):
+    yield image(1, b"x")
+    raise TaskError(Code.CORRUPT_MEDIA, "the sample is broken")
+
+
+def blunder(source, plan):
+    yield image(1, b"x")
+    raise RuntimeError("boom")
+
+
+def babble(source, plan, text):
+    yield image(1, b"x")
+    os.write(3, text.encode("latin-1"))
+    signal.pause()
+
+
+def spawn(source, plan):
+    """Leave a grandchild behind."""
+    pid = os.fork()
+    if pid == 0:
+        signal.pause()
+    yield image(1, str(pid).encode())
+    os.abort()
+
+
+def tell(source, plan):
+    """Tell what the process has and may do."""
+    facts = {
+        "environ": Path("/proc/self/environ").read_text(),
+        "variables": dict(os.environ),
+        "descriptors": sorted(int(path.name) for path in Path("/proc/self/fd").iterdir())[
+            :-1
+        ],  # without the listing's own
+        "status": Path("/proc/self/status").read_text(),
+        "oom_score_adj": Path("/proc/self/oom_score_adj").read_text().strip(),
+        "group": os.getpgid(0) == os.getpid(),
+        "limits": {name: resource.getrlimit(getattr(resource, name))[1] for name in ("RLIMIT_CORE", "RLIMIT_FSIZE")},
+        "files": resource.getrlimit(resource.RLIMIT_NOFILE)[1],
+    }
+    yield image(1, json.dumps(facts).encode())

@@ -1,0 +1,389 @@
+"""The decoder pool with real processes: what arrives, and what one decoder's misfortune means to the others."""
+
+import asyncio
+import hashlib
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from worker.adapters.pool import DecoderPool, DecoderTraceback
+from worker.errors import Code, TaskError
+from worker.media.plan import CapturePlan, EntryPlan, Image, Progress, Rendition, Report, Selection
+from worker.settings import Pool
+
+MIB = 2**20
+
+
+@dataclass
+class MemorySource:
+    data: bytes
+    reads: list[tuple[int, int]] = field(default_factory=list)
+    error: TaskError | None = None
+
+    @classmethod
+    def command(cls, body=b"", **command):
+        return cls(json.dumps(command).encode() + b"\n" + body)
+
+    @property
+    def size(self):
+        return len(self.data)
+
+    async def read(self, offset, size):
+        self.reads.append((offset, size))
+        if self.error is not None and len(self.reads) > 1:
+            raise self.error
+        return self.data[offset : offset + size]
+
+
+def make_plan():
+    return CapturePlan((EntryPlan(Selection(number=1), Rendition(width=7)),))
+
+
+def make_pool(**settings):
+    return DecoderPool(Pool(**{"slots": 1} | settings), "tests.integration.captures:perform")
+
+
+async def run(pool, source=None, **command):
+    source = source or MemorySource.command(**command)
+    return [event async for event in pool.capture(make_plan(), source)]
+
+
+async def fails(pool, source=None, **command):
+    with pytest.raises(TaskError) as caught:
+        await run(pool, source, **command)
+    return caught.value
+
+
+async def gone(pid):
+    """Wait until the process has ended; return at once if it is no more."""
+    try:
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        ready, _, _ = await asyncio.to_thread(select.select, [pidfd], [], [], 10)
+        assert ready, f"process {pid} still lives"
+    finally:
+        os.close(pidfd)
+
+
+async def test_events_arrive_as_they_were_sent():
+    async with make_pool() as pool:
+        source = MemorySource.command(do="echo", body=b"abc")
+        progress, image, report = await run(pool, source)
+    assert progress == Progress(0.5)
+    assert isinstance(image, Image)
+    assert image.data == source.data
+    assert (image.dhash, str(image.score), str(image.time_s), image.key_frame) == (2**64 - 1, "100/3", "1/3", True)
+    assert isinstance(report, Report)
+    assert report.stage_s == {"decode": 0.5}
+
+
+async def test_50_mb_stream_through_intact_while_two_captures_share_nothing():
+    async with make_pool(slots=2) as pool:
+        big, small = await asyncio.gather(
+            run(pool, do="stream", count=25, size=2 * MIB), run(pool, do="stream", count=1000, size=400)
+        )
+        assert [event.data for event in big[:-1]] == [i.to_bytes(4, "big") * (MIB // 2) for i in range(1, 26)]
+        assert [event.data for event in small[:-1]] == [i.to_bytes(4, "big") * 100 for i in range(1, 1001)]
+        assert pool.restarts == {}
+
+
+@pytest.mark.parametrize("chunk", [32 * 1024, 1_000_003, -1])
+async def test_a_source_reads_intact_in_few_requests(chunk):
+    body = os.urandom(3 * MIB + 17)
+    source = MemorySource.command(do="read_all", chunk=chunk if chunk > 0 else 10 * MIB, body=body)
+    async with make_pool() as pool:
+        image, _ = await run(pool, source)
+    assert image.data == hashlib.sha256(source.data).digest()
+    assert len(source.reads) == len(set(source.reads)) == 13
+
+
+async def test_seeking_costs_no_request_and_the_reader_has_no_name():
+    source = MemorySource.command(do="jump", body=b"-" * 3 * MIB + b"tail.")
+    async with make_pool() as pool:
+        image, _ = await run(pool, source)
+    assert json.loads(image.data) == [0, "tail.", source.size, False]
+    assert len(source.reads) == 2
+
+
+async def test_a_slow_consumer_stops_the_decoder():
+    """Of 100 MB, no more than the socket's buffer leaves the decoder before the consumer comes back."""
+    async with (
+        make_pool() as pool,
+        aclosing(pool.capture(make_plan(), MemorySource.command(do="stream", count=100, size=MIB))) as events,
+    ):
+        await anext(events)
+        io, status = (Path(f"/proc/{pool.pids()[0]}/{name}") for name in ("io", "status"))
+        await asyncio.to_thread(wait_until, lambda: "State:\tS" in status.read_text())
+        written = next(int(line.split()[1]) for line in io.read_text().splitlines() if line.startswith("wchar"))
+        assert written < 3 * MIB
+        assert len([event async for event in events]) == 100
+
+
+def wait_until(condition):
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline, "never happened"
+
+
+async def test_a_killed_decoder_fails_its_own_task_and_not_its_neighbours():
+    async with make_pool(slots=2) as pool:
+        before = pool.pids()
+        plan = make_plan()
+        async with (
+            aclosing(pool.capture(plan, MemorySource.command(do="stream", count=50, size=MIB))) as victim,
+            aclosing(pool.capture(plan, MemorySource.command(do="stream", count=50, size=MIB))) as neighbour,
+        ):
+            await anext(victim)
+            await anext(neighbour)
+            os.kill(before[0], signal.SIGKILL)
+            with pytest.raises(TaskError, match="killed by SIGKILL") as caught:
+                [event async for event in victim]
+            assert len([event async for event in neighbour]) == 50
+        assert (caught.value.code, caught.value.retryable) == (Code.WORKER_CRASHED, True)
+        await run(pool, do="echo")
+        await run(pool, do="echo")
+        after = pool.pids()
+        assert before[1] in after
+        assert before[0] not in after
+        assert (pool.restarts, pool.workers, pool.busy) == ({"crashed": 1}, 2, 0)
+
+
+@pytest.mark.parametrize("wait", [False, True])
+async def test_an_idle_decoder_killed_costs_no_task(wait):
+    async with make_pool() as pool:
+        (pid,) = pool.pids()
+        os.kill(pid, signal.SIGKILL)
+        if wait:
+            await gone(pid)
+        await run(pool, do="echo")
+        assert pool.pids() != [pid]
+        assert pool.restarts == {"crashed": 1}
+
+
+@pytest.mark.parametrize(
+    ("command", "text"),
+    [
+        ({"do": "segfault"}, "the decoder process was killed by SIGSEGV"),
+        ({"do": "leave", "code": 3}, "the decoder process ended with exit code 3"),
+        ({"do": "babble", "text": "\xff" * 64}, "sent garbage: a message of 4294967295"),
+        ({"do": "babble", "text": "\5\0\0\0\0\0\0\0xxxxx"}, "sent garbage: an unreadable header"),
+        ({"do": "stream", "count": 1, "size": 4, "entry": 1}, "sent garbage: an image of entry 1 of 1"),
+    ],
+)
+async def test_a_crash_or_garbage_is_a_crash_and_the_next_task_works(command, text):
+    async with make_pool() as pool:
+        error = await fails(pool, **command)
+        assert (error.code, error.retryable) == (Code.WORKER_CRASHED, True)
+        assert text in error.message
+        await run(pool, do="echo")
+        assert pool.restarts == {"crashed": 1}
+
+
+async def test_an_error_of_the_capture_crosses_as_it_was_raised():
+    async with make_pool() as pool:
+        error = await fails(pool, do="refuse")
+        assert (error.code, error.message, error.retryable) == ("CorruptMedia", "the sample is broken", False)
+        assert pool.restarts == {"recycled": 1}
+
+
+async def test_an_unforeseen_error_brings_its_traceback():
+    async with make_pool() as pool:
+        error = await fails(pool, do="blunder")
+    assert (error.code, error.retryable) == (Code.INTERNAL_ERROR, True)
+    assert "unexpected RuntimeError while capturing: boom" in error.message
+    assert isinstance(error.__cause__, DecoderTraceback)
+    assert "in blunder" in str(error.__cause__)
+
+
+async def test_a_failed_read_ends_the_capture_with_its_own_error():
+    source = MemorySource.command(do="read_all", chunk=1000, body=bytes(MIB))
+    source.error = TaskError(Code.STORAGE_UNAVAILABLE, "the store is down", retryable=True)
+    async with make_pool() as pool:
+        assert await fails(pool, source) is source.error
+        await run(pool, do="echo")
+
+
+async def test_the_soft_limit_ends_python_code_for_good():
+    async with make_pool(soft_time_limit_s=0.3) as pool:
+        error = await fails(pool, do="spin_in_python")
+        assert (error.code, error.retryable) == (Code.TIMEOUT, False)
+        assert "0.3 s" in error.message
+        assert pool.restarts == {"timeout": 1}
+
+
+async def test_the_hard_limit_kills_what_no_signal_reaches():
+    async with make_pool(soft_time_limit_s=0.1, hard_time_limit_s=0.5) as pool:
+        (pid,) = pool.pids()
+        began = time.monotonic()
+        error = await fails(pool, do="spin_in_c")
+        assert time.monotonic() - began < 1.5
+        await gone(pid)
+        assert (error.code, error.retryable) == (Code.TIMEOUT, True)
+        assert "hard time limit of 0.5 s" in error.message
+        await run(pool, do="echo")
+        assert pool.restarts == {"timeout": 1}
+
+
+async def test_a_memory_hog_is_killed_and_told_the_limit():
+    async with make_pool(memory_bytes=96 * MIB) as pool:
+        error = await fails(pool, do="hog", step=MIB)
+        assert (error.code, error.retryable) == (Code.LIMIT_EXCEEDED, False)
+        assert f"at most {96 * MIB} are allowed" in error.message
+        assert pool.max_rss_bytes > 96 * MIB
+        assert pool.restarts == {"memory": 1}
+
+
+async def test_one_huge_allocation_is_refused_by_the_kernel():
+    async with make_pool(memory_bytes=96 * MIB) as pool:
+        error = await fails(pool, do="allocate", size=8 * 2**30)
+        assert (error.code, error.retryable) == (Code.LIMIT_EXCEEDED, False)
+        assert "memory" in error.message
+
+
+async def test_a_decoder_is_replaced_after_its_tasks_or_when_it_has_grown():
+    async with make_pool(max_tasks=2, memory_bytes=100 * MIB) as pool:
+        first = pool.pids()
+        await run(pool, do="echo")
+        assert pool.pids() == first
+        await run(pool, do="echo")
+        await run(pool, do="hold", size=70 * MIB)
+        assert pool.restarts == {"recycled": 2}
+        await run(pool, do="echo")
+        assert pool.pids() != first
+
+
+async def test_closing_early_kills_the_decoder():
+    async with make_pool() as pool:
+        (pid,) = pool.pids()
+        async with aclosing(pool.capture(make_plan(), MemorySource.command(do="spin_in_c"))) as events:
+            await anext(events)
+            assert pool.busy == 1
+        await gone(pid)
+        await run(pool, do="echo")
+        assert (pool.restarts, pool.busy) == ({"canceled": 1}, 0)
+
+
+async def test_cancelling_while_waiting_for_a_frame_kills_the_decoder():
+    async with make_pool() as pool:
+        (pid,) = pool.pids()
+        first = asyncio.Event()
+
+        async def consume():
+            async for _ in pool.capture(make_plan(), MemorySource.command(do="spin_in_c")):
+                first.set()
+
+        task = asyncio.create_task(consume())
+        await first.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await gone(pid)
+        await run(pool, do="echo")
+        assert pool.restarts == {"canceled": 1}
+
+
+async def test_slots_are_given_in_the_order_of_asking():
+    async with make_pool() as pool:
+        order = []
+
+        async def consume(number):
+            await run(pool, do="echo")
+            order.append(number)
+
+        async with asyncio.TaskGroup() as tasks:
+            for number in range(5):
+                tasks.create_task(consume(number))
+        assert order == [0, 1, 2, 3, 4]
+
+
+async def test_a_killed_fork_server_takes_its_decoders_along_and_is_restarted():
+    async with make_pool(slots=2) as pool:
+        before = pool.pids()
+        async with aclosing(pool.capture(make_plan(), MemorySource.command(do="spin_in_c"))) as events:
+            await anext(events)
+            os.kill(pool._server.pid, signal.SIGKILL)
+            with pytest.raises(TaskError, match="lost with its fork server") as caught:
+                await anext(events)
+            assert caught.value.code == Code.WORKER_CRASHED
+        for pid in before:
+            await gone(pid)
+        await asyncio.gather(run(pool, do="echo"), run(pool, do="echo"))
+        assert pool.workers == 2
+
+
+async def test_what_a_crashed_decoder_had_started_dies_with_it():
+    async with make_pool() as pool, aclosing(pool.capture(make_plan(), MemorySource.command(do="spawn"))) as events:
+        image = await anext(events)
+        with pytest.raises(TaskError, match="SIGABRT"):
+            await anext(events)
+        await gone(int(image.data))
+
+
+async def test_closing_the_pool_leaves_no_process():
+    async with make_pool(slots=2) as pool:
+        pids = [*pool.pids(), pool._server.pid]
+    for pid in pids:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+
+
+async def test_closing_the_pool_ends_running_and_waiting_captures():
+    async with make_pool() as pool:
+        running = pool.capture(make_plan(), MemorySource.command(do="spin_in_c"))
+        await anext(running)
+        tasks = [asyncio.create_task(anext(running)), asyncio.create_task(fails(pool, do="echo"))]
+        await asyncio.sleep(0)
+    with pytest.raises(TaskError, match="fork server"):
+        await tasks[0]
+    assert (await tasks[1]).code == Code.WORKER_CRASHED
+
+
+async def test_a_capture_that_cannot_be_imported_fails_the_start():
+    with pytest.raises(TaskError, match="fork server"):
+        async with DecoderPool(Pool(slots=1), "tests.integration.captures:missing"):
+            pass
+
+
+def test_no_decoder_outlives_a_killed_worker():
+    command = [sys.executable, "-m", "tests.integration.pool_parent"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as worker:
+        pids = [int(pid) for pid in worker.stdout.readline().split()]
+        assert len(pids) == 3
+        pidfds = [os.pidfd_open(pid) for pid in pids]
+        worker.kill()
+    for pidfd in pidfds:
+        assert select.select([pidfd], [], [], 10)[0]
+        os.close(pidfd)
+
+
+async def test_the_decoder_has_no_credentials_no_descriptors_and_little_rights(monkeypatch):
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hunter2")
+    monkeypatch.setenv("FRAME_CAPTURE_AMQP__URL", "amqp://user:hunter2@broker")
+    reader, writer = os.pipe()
+    os.set_inheritable(writer, True)  # noqa: FBT003
+    try:
+        async with make_pool(slots=2) as pool:
+            image, _ = await run(pool, do="tell")
+    finally:
+        os.close(reader)
+        os.close(writer)
+    facts = json.loads(image.data)
+    assert "hunter2" not in facts["environ"]
+    assert not [name for name in facts["variables"] if name.startswith(("AWS_", "FRAME_CAPTURE_"))]
+    assert facts["descriptors"] == [0, 1, 2, 3]
+    assert "NoNewPrivs:\t1" in facts["status"]
+    assert facts["oom_score_adj"] == "1000"
+    assert facts["group"]
+    assert facts["limits"] == {"RLIMIT_CORE": 0, "RLIMIT_FSIZE": 0}
+    assert facts["files"] <= 32

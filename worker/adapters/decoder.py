@@ -1,0 +1,180 @@
+"""The child's side of a decoder process: takes plans off its socket, runs the capture, and streams out what it yields.
+
+Plain blocking code with one descriptor. It must not log, count, open files or reach a network: bytes come from the
+parent, and everything it has to say is a message to it.
+"""
+
+import io
+import os
+import signal
+import socket
+import traceback
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import Any, NoReturn
+
+from worker.adapters import wire
+from worker.errors import Code, TaskError
+from worker.media.plan import CaptureEvent, CapturePlan
+
+BLOCK_BYTES = 256 * 1024
+WINDOW_BLOCKS = 8
+ALARM_REPEAT_S = 0.25
+
+Capture = Callable[[io.RawIOBase, CapturePlan], Iterator[CaptureEvent]]
+
+
+class Channel:
+    """The socket to the parent. Once the parent is gone nobody can be told anything, so the process ends."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._descriptor = sock.fileno()
+        self._incoming = sock.makefile("rb")
+
+    def send(self, message: wire.FromDecoder) -> None:
+        """Send one message; blocks while the parent does not keep up."""
+        for buffer in wire.pack(message):
+            view = memoryview(buffer)
+            while view:
+                try:
+                    view = view[os.write(self._descriptor, view) :]
+                except (BrokenPipeError, ConnectionResetError):
+                    os._exit(0)
+
+    def receive(self) -> wire.ToDecoder:
+        """Wait for the next message."""
+        prefix = self._read(wire.PREFIX.size)
+        header_bytes, payload_bytes = wire.unpack_sizes(prefix, wire.MAX_READ_BYTES)
+        message: wire.ToDecoder = wire.unpack(self._read(header_bytes), self._read(payload_bytes), wire.ToDecoder)
+        return message
+
+    def _read(self, size: int) -> bytes:
+        try:
+            data = self._incoming.read(size)
+        except ConnectionResetError:
+            os._exit(0)
+        if len(data) < size:
+            os._exit(0)
+        return data
+
+
+class RangeReader(io.RawIOBase):
+    """The source as a seekable file without a name, read from the parent in aligned blocks.
+
+    FFmpeg reads 32 KiB at a time and jumps between audio and video, so the last few blocks are kept. It takes the
+    name of a file object for a URL, and a read that gives more than was asked for overflows its heap.
+    """
+
+    def __init__(self, channel: Channel, size: int) -> None:
+        super().__init__()
+        self._channel = channel
+        self._size = size
+        self._position = 0
+        self._blocks: OrderedDict[int, bytes] = OrderedDict()
+
+    def readable(self) -> bool:
+        """Tell that reading works."""
+        return True
+
+    def seekable(self) -> bool:
+        """Tell that seeking works."""
+        return True
+
+    def tell(self) -> int:
+        """Tell the position in bytes."""
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        """Move, also past the end, at no cost. Raises `ValueError` before the start."""
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
+        if start + offset < 0:
+            raise ValueError(f"seek to {start + offset}; a position is at least 0")
+        self._position = start + offset
+        return self._position
+
+    def readinto(self, buffer: Any, /) -> int:
+        """Fill the buffer, short only at the end of the source."""
+        view = memoryview(buffer).cast("B")
+        end = max(self._position, min(self._position + len(view), self._size))
+        filled = 0
+        while self._position < end:
+            block, skipped = divmod(self._position, BLOCK_BYTES)
+            piece = memoryview(self._block(block))[skipped : skipped + end - self._position]
+            view[filled : filled + len(piece)] = piece
+            filled += len(piece)
+            self._position += len(piece)
+        return filled
+
+    def _block(self, number: int) -> bytes:
+        if number in self._blocks:
+            self._blocks.move_to_end(number)
+            return self._blocks[number]
+        offset = number * BLOCK_BYTES
+        size = min(BLOCK_BYTES, self._size - offset)
+        self._channel.send(wire.Read(offset, size))
+        answer = self._channel.receive()
+        if not isinstance(answer, wire.Block) or len(answer.data) != size:
+            raise wire.WireError(f"the parent answered a read of {size} bytes with {answer!r:.80}")
+        self._blocks[number] = answer.data
+        if len(self._blocks) > WINDOW_BLOCKS:
+            self._blocks.popitem(last=False)
+        return answer.data
+
+
+class SoftTimeLimitError(BaseException):
+    """The soft time limit has passed. Not an `Exception`, so that no capture takes it for a damaged frame."""
+
+
+# An exception in here would leave half a message on the socket, or vanish: PyAV calls the reader from C, and lets
+# only subclasses of `Exception` through. The alarm repeats, so the next one finds the code elsewhere.
+_UNINTERRUPTIBLE = frozenset(
+    function.__code__ for function in (Channel.send, RangeReader.readinto, RangeReader.seek, RangeReader.tell)
+)
+
+
+def _on_alarm(_signal: int, frame: FrameType | None) -> None:
+    while frame is not None:
+        if frame.f_code in _UNINTERRUPTIBLE:
+            return
+        frame = frame.f_back
+    raise SoftTimeLimitError
+
+
+def serve(sock: socket.socket, capture: Capture) -> NoReturn:
+    """Run captures one after the other until the parent closes its end, which ends the process."""
+    signal.signal(signal.SIGALRM, _on_alarm)
+    channel = Channel(sock)
+    while True:
+        request = channel.receive()
+        if not isinstance(request, wire.Begin):
+            raise wire.WireError(f"expected a plan, got {request!r:.80}")
+        channel.send(wire.Started())
+        channel.send(_run(channel, capture, request))
+
+
+def _run(channel: Channel, capture: Capture, request: wire.Begin) -> wire.Done | wire.Failure:
+    """Run one capture and give what it ended with; every error becomes a value.
+
+    The soft limit is final: the decoder was at work all the time, and would be again. (A hard limit, which strikes
+    where not even Python runs, is worth a second try.)
+    """
+    try:
+        signal.setitimer(signal.ITIMER_REAL, request.soft_time_limit_s, ALARM_REPEAT_S)
+        try:
+            for event in capture(RangeReader(channel, request.source_bytes), request.plan):
+                channel.send(event)
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+    except TaskError as error:
+        return wire.failure(error)
+    except SoftTimeLimitError:
+        limit = f"decoding took longer than the soft time limit of {request.soft_time_limit_s:g} s"
+        return wire.failure(TaskError(Code.TIMEOUT, f"{limit}; ask for fewer frames, or raise the limit"))
+    except MemoryError:
+        message = "the decoder could not get the memory it asked for; use a source with smaller frames"
+        return wire.failure(TaskError(Code.LIMIT_EXCEEDED, message), traceback.format_exc())
+    except Exception as error:  # noqa: BLE001  the one place where an error of the child becomes a value
+        message = f"unexpected {type(error).__name__} while capturing: {error}"
+        return wire.failure(TaskError(Code.INTERNAL_ERROR, message, retryable=True), traceback.format_exc())
+    return wire.Done()

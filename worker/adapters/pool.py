@@ -1,0 +1,249 @@
+"""The decoder pool: slots with one child process each, what they may cost, and what it means when one dies.
+
+Owns slots, limits and replacement. Must not know media, stores or queues: it passes a plan in and events out, and
+hands the decoder the bytes that it asks for.
+
+A capture is strictly sequential: a decoder that waits for bytes sends nothing, so reads and events need no tasks of
+their own, and a consumer that does not come back for the next event stops the decoder through the socket's buffer.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from typing import Self
+
+from worker import settings
+from worker.adapters import wire
+from worker.adapters.children import Child, ForkServer
+from worker.errors import Code, TaskError
+from worker.media.plan import CaptureEvent, CapturePlan, Image, Report
+from worker.ports import ByteSource
+
+SAMPLE_S = 0.5
+RECYCLE_SHARE = 0.6  # of the memory limit, held by an idle decoder
+IDLE = float("inf")  # the deadline of a slot without a capture
+DATA_HEADROOM_BYTES = 2**30  # between the limit that is sampled and the one that the kernel keeps
+
+
+class DecoderTraceback(Exception):  # noqa: N818  the cause of an error, never raised by itself
+    """The traceback of an error in a decoder process, as text for the log."""
+
+
+@dataclass(slots=True, eq=False)
+class _Slot:
+    """A place for one child. `leaving` says why the child must be replaced, `verdict` why it was killed."""
+
+    starting: asyncio.Task[Child]
+    deadline: float = IDLE
+    leaving: str = ""
+    verdict: TaskError | None = None
+
+    @property
+    def child(self) -> Child | None:
+        """The process, once it is there."""
+        started = self.starting.done() and not self.starting.cancelled() and self.starting.exception() is None
+        return self.starting.result() if started else None
+
+    def condemn(self, leaving: str, verdict: TaskError) -> None:
+        """Kill the child for breaking a limit; its capture ends with `verdict`."""
+        if self.child is not None and self.verdict is None:
+            self.leaving, self.verdict = leaving, verdict
+            self.child.kill()
+
+
+class DecoderPool:
+    """Decoder processes, one per slot; implements `worker.ports.DecoderPool`.
+
+    `busy` counts captures, `restarts` replaced processes by reason (`recycled`, `crashed`, `timeout`, `memory`,
+    `canceled`), and `max_rss_bytes` is the largest resident size of a decoder when last sampled.
+    """
+
+    def __init__(self, limits: settings.Pool, function: str = "worker.media.capture:capture") -> None:
+        self.busy = 0
+        self.restarts: Counter[str] = Counter()
+        self.max_rss_bytes = 0
+        self._limits = limits
+        self._function = function
+        self._slots: list[_Slot] = []
+        self._free: asyncio.Queue[_Slot] = asyncio.Queue()
+        self._server_lock = asyncio.Lock()
+        self._server: ForkServer | None = None
+        self._watcher: asyncio.Task[None] | None = None
+        self._closing = False
+
+    async def __aenter__(self) -> Self:
+        try:
+            self._slots = [_Slot(asyncio.create_task(self._fork())) for _ in range(self._limits.slots)]
+            for slot in self._slots:
+                await slot.starting
+                self._free.put_nowait(slot)
+            self._watcher = asyncio.create_task(self._watch())
+        except BaseException:
+            await self.close()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    @property
+    def workers(self) -> int:
+        """The number of live decoder processes."""
+        return len(self.pids())
+
+    def pids(self) -> list[int]:
+        """List the process ids of the live decoders, in the order of their slots."""
+        return [slot.child.pid for slot in self._slots if slot.child is not None and not slot.child.exited.done()]
+
+    async def close(self) -> None:
+        """Kill all decoders and wait until they are gone."""
+        self._closing = True
+        tasks = [slot.starting for slot in self._slots] + ([self._watcher] if self._watcher else [])
+        for task in tasks:
+            task.cancel()
+        outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+        if self._server is not None:
+            await self._server.close()  # captures that still run see their decoders die
+        for outcome in outcomes:
+            if isinstance(outcome, Child):
+                outcome.close()
+            elif isinstance(outcome, Exception) and not isinstance(outcome, TaskError):
+                raise outcome
+
+    async def capture(self, plan: CapturePlan, source: ByteSource) -> AsyncGenerator[CaptureEvent, None]:
+        """Run one capture in a free slot; waits for one, first come, first served. See `worker.ports`."""
+        slot = await self._free.get()
+        self.busy += 1
+        slot.leaving = "canceled"
+        try:
+            child = await self._begin(slot, plan, source.size)
+            while not isinstance(message := await self._receive(slot, child, plan), wire.Done):
+                if isinstance(message, wire.Read):
+                    await self._answer(slot, child, message, source)
+                else:
+                    yield message
+            child.tasks += 1
+            worn = child.tasks >= self._limits.max_tasks
+            fat = child.resident_bytes() > RECYCLE_SHARE * self._limits.memory_bytes
+            if slot.verdict is None:  # otherwise it was killed the moment after it had finished
+                slot.leaving = "recycled" if worn or fat else ""
+        finally:
+            self.busy -= 1
+            self._give_back(slot)
+
+    async def _begin(self, slot: _Slot, plan: CapturePlan, source_bytes: int) -> Child:
+        """Hand the plan to the slot's child. One that dies before it has started is replaced, once."""
+        request = wire.Begin(plan, source_bytes, self._limits.soft_time_limit_s)
+        for last_try in (False, True):
+            child = await self._child(slot)
+            slot.deadline = asyncio.get_running_loop().time() + self._limits.hard_time_limit_s
+            if await child.send(request) and (first := await self._hear(slot, child, 0)) is not None:
+                if isinstance(first, wire.Started):
+                    return child
+                raise self._garbage(slot, f"{first!r:.80} before it had started")
+            if last_try or slot.verdict is not None:
+                raise await self._death(slot, child)
+            slot.leaving = "crashed"
+            self._replace(slot)
+            slot.leaving = "canceled"
+        raise AssertionError("unreachable")
+
+    async def _child(self, slot: _Slot) -> Child:
+        """Wait for the slot's child; a start that failed is tried again, once for each capture."""
+        if self._closing:
+            raise TaskError(Code.WORKER_CRASHED, "the decoder pool is closed", retryable=True)
+        if slot.starting.done() and slot.starting.exception() is not None:
+            slot.starting = asyncio.create_task(self._fork())
+        return await asyncio.shield(slot.starting)
+
+    async def _receive(self, slot: _Slot, child: Child, plan: CapturePlan) -> CaptureEvent | wire.Read | wire.Done:
+        """Wait for the decoder's next word on its capture. Raises what the capture raised, or what befell it."""
+        message = await self._hear(slot, child, plan.limits.max_image_bytes)
+        match message:
+            case None:
+                raise await self._death(slot, child)
+            case wire.Failure():
+                slot.leaving = "timeout" if message.code == Code.TIMEOUT else "recycled"
+                cause = DecoderTraceback(message.traceback) if message.traceback else None
+                raise TaskError(message.code, message.message, retryable=message.retryable) from cause
+            case wire.Started():
+                raise self._garbage(slot, "a second start")
+            case Image() if not 0 <= message.entry < len(plan.entries):
+                raise self._garbage(slot, f"an image of entry {message.entry} of {len(plan.entries)}")
+            case Report() if len(message.entries) != len(plan.entries):
+                raise self._garbage(slot, f"a report on {len(message.entries)} of {len(plan.entries)} entries")
+        return message
+
+    async def _hear(self, slot: _Slot, child: Child, max_payload_bytes: int) -> wire.FromDecoder | None:
+        try:
+            return await child.receive(max_payload_bytes)
+        except wire.WireError as error:
+            raise self._garbage(slot, str(error)) from error
+
+    async def _answer(self, slot: _Slot, child: Child, wanted: wire.Read, source: ByteSource) -> None:
+        """Give the decoder the bytes it waits for. What reading raises is what the capture ends with."""
+        if not (0 < wanted.size <= wire.MAX_READ_BYTES and 0 <= wanted.offset <= source.size - wanted.size):
+            raise self._garbage(slot, f"a read of {wanted.size} bytes at {wanted.offset} of {source.size}")
+        data = await source.read(wanted.offset, wanted.size)
+        if len(data) != wanted.size:
+            text = f"the source gave {len(data)} bytes instead of {wanted.size} at {wanted.offset} of {source.size}"
+            raise TaskError(Code.STORAGE_UNAVAILABLE, text, retryable=True)
+        if not await child.send(wire.Block(data)):
+            raise await self._death(slot, child)
+
+    async def _death(self, slot: _Slot, child: Child) -> TaskError:
+        """Find out why the child closed its socket, and make sure that it is dead."""
+        child.kill()
+        end = await child.end()
+        if slot.verdict is not None:
+            return slot.verdict
+        slot.leaving = "crashed"
+        return TaskError(Code.WORKER_CRASHED, f"the decoder process {end}", retryable=True)
+
+    def _garbage(self, slot: _Slot, what: str) -> TaskError:
+        slot.leaving = "crashed"
+        return TaskError(Code.WORKER_CRASHED, f"the decoder process sent garbage: {what}", retryable=True)
+
+    def _give_back(self, slot: _Slot) -> None:
+        """Free the slot, with the same child or a fresh one."""
+        slot.deadline = IDLE
+        if slot.leaving and not self._closing:
+            self._replace(slot)
+        slot.leaving, slot.verdict = "", None
+        self._free.put_nowait(slot)
+
+    def _replace(self, slot: _Slot) -> None:
+        if slot.child is not None:
+            self.restarts[slot.leaving] += 1
+            slot.child.kill()
+            slot.child.close()
+        if slot.starting.done():
+            slot.starting = asyncio.create_task(self._fork())
+
+    async def _fork(self) -> Child:
+        """Start a child, and the fork server before it if there is none."""
+        async with self._server_lock:
+            if self._server is None or self._server.lost:
+                if self._server is not None:
+                    await self._server.close()
+                limit = self._limits.memory_bytes + DATA_HEADROOM_BYTES
+                self._server = await ForkServer.start(self._function, limit)
+        return await self._server.fork()
+
+    async def _watch(self) -> None:
+        """Keep the hard time limit and the memory limit; both kill within two samples."""
+        limits = self._limits
+        while True:
+            await asyncio.sleep(SAMPLE_S)
+            sizes = [slot.child.resident_bytes() if slot.child else 0 for slot in self._slots]
+            self.max_rss_bytes = max(sizes)
+            for slot, size in zip(self._slots, sizes, strict=True):
+                if slot.deadline == IDLE:
+                    continue
+                if size > limits.memory_bytes:
+                    text = f"the decoder held {size} bytes of memory; at most {limits.memory_bytes} are allowed"
+                    slot.condemn("memory", TaskError(Code.LIMIT_EXCEEDED, text))
+                elif asyncio.get_running_loop().time() > slot.deadline:
+                    text = f"the decoder ran into the hard time limit of {limits.hard_time_limit_s:g} s and was killed"
+                    slot.condemn("timeout", TaskError(Code.TIMEOUT, text, retryable=True))
