@@ -1,0 +1,120 @@
+"""Where decoding may start: what a packet that is marked as a keyframe is really worth. Pure bytes, no library.
+
+Containers and parsers mark more packets as keyframes than can be decoded on their own: H.264 recovery points of an
+intra refresh need many frames to recover. The rules are those of ITU-T H.264 (7.4.1.2.4, D.2.8 recovery point SEI) and
+H.265 (7.4.2.2).
+"""
+
+from collections.abc import Callable, Iterator
+from enum import IntEnum
+
+
+class Access(IntEnum):
+    """What decoding can do from a packet, given nothing before it."""
+
+    NONE = 0
+    """Nothing exact."""
+    ALONE = 1
+    """This frame itself, but perhaps not those that follow."""
+    CLEAN = 2
+    """This frame and every later one whose pts is not smaller, bit by bit."""
+
+
+# Codecs whose keyframes reset all state that pictures depend on.
+_RESETTING = frozenset({
+    "av1", "libdav1d", "dnxhd", "ffv1", "ffvhuff", "flv", "h261", "h263", "huffyuv", "libvpx", "libvpx-vp9", "mjpeg",
+    "mpeg1video", "mpeg2video", "mpeg4", "png", "prores", "rawvideo", "theora", "utvideo", "vp8", "vp9",
+})  # fmt: skip
+
+Classify = Callable[[bytes, bool], Access]
+
+
+def classifier(codec: str, extradata: bytes, container: str) -> Classify:
+    """Make the function `(packet bytes, marked as keyframe) -> Access` for a stream.
+
+    Of a codec that is not known to reset its state at keyframes they count as `ALONE`: it is decoded from the start.
+    """
+    if codec == "h264":
+        return lambda data, marked: _h264(data, _length_size(extradata, 4)) if marked else Access.NONE
+    if codec == "hevc":
+        return lambda data, marked: _hevc(data, _length_size(extradata, 21)) if marked else Access.NONE
+    if codec == "mpeg4" and container == "avi":  # packed B-frames: one packet holds several pictures
+        return lambda _data, marked: Access.ALONE if marked else Access.NONE
+    if codec in _RESETTING:
+        return lambda _data, marked: Access.CLEAN if marked else Access.NONE
+    return lambda _data, marked: Access.ALONE if marked else Access.NONE
+
+
+def _length_size(extradata: bytes, position: int) -> int:
+    """Bytes of the length before each NAL unit, from an avcC or hvcC record; 0 for Annex B start codes."""
+    if len(extradata) <= position or extradata[0] != 1:
+        return 0
+    return (extradata[position] & 3) + 1
+
+
+def _h264(data: bytes, length_size: int) -> Access:
+    recovery = Access.ALONE
+    for unit in nal_units(data, length_size):
+        kind = unit[0] & 31
+        if kind == 5:  # IDR slice
+            return Access.CLEAN
+        if kind == 6:
+            recovery = _recovery_point(unit, recovery)
+        elif kind == 1:
+            return recovery
+    return Access.NONE
+
+
+def _hevc(data: bytes, length_size: int) -> Access:
+    for unit in nal_units(data, length_size):
+        kind = (unit[0] >> 1) & 63
+        if 16 <= kind <= 21:  # BLA, IDR, CRA
+            return Access.CLEAN
+        if kind < 16:
+            return Access.NONE
+    return Access.NONE
+
+
+def nal_units(data: bytes, length_size: int) -> Iterator[bytes]:
+    """Split a packet into NAL units (header byte first), cut to their first 64 bytes; broken lengths end it."""
+    if length_size == 0:
+        yield from _annex_b(data)
+        return
+    at = 0
+    while at + length_size < len(data):
+        size = int.from_bytes(data[at : at + length_size])
+        at += length_size
+        if size:
+            yield data[at : at + min(size, 64)]
+        at += size
+
+
+def _annex_b(data: bytes) -> Iterator[bytes]:
+    at = data.find(b"\x00\x00\x01")
+    while 0 <= at < len(data) - 3:
+        yield data[at + 3 : at + 67]
+        at = data.find(b"\x00\x00\x01", at + 3)
+
+
+def _recovery_point(unit: bytes, otherwise: Access) -> Access:
+    """What an SEI unit says of recovery: a count of 0 with the exact match flag makes a clean start."""
+    sei = unit[1:].replace(b"\x00\x00\x03", b"\x00\x00")
+    at = 0
+    while at + 2 < len(sei):
+        kind, at = _sei_number(sei, at)
+        size, at = _sei_number(sei, at)
+        if kind == 6 and at < len(sei):
+            bits = f"{int.from_bytes(sei[at : at + 8].ljust(8, bytes(1))):064b}"
+            if bits[0] != "1":  # ue(v) of 0 is a single set bit: otherwise frames are missing until recovery
+                return Access.NONE
+            return Access.CLEAN if bits[1] == "1" else Access.ALONE
+        at += size
+    return otherwise
+
+
+def _sei_number(sei: bytes, at: int) -> tuple[int, int]:
+    total = 0
+    while at < len(sei) and sei[at] == 255:
+        total += 255
+        at += 1
+    return (total + sei[at], at + 1) if at < len(sei) else (total, at)

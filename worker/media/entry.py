@@ -1,0 +1,195 @@
+"""One `Snapshots` entry on its way: the times it still wants, and which of the frames it gets it keeps."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from fractions import Fraction
+
+from worker.errors import Code, TaskError
+from worker.media.decode import Shot
+from worker.media.fingerprint import dhash
+from worker.media.output import Choice, Output
+from worker.media.plan import EntryPlan, EntryReport, Image, Limits, Mode, Warn
+from worker.media.raster import luma
+from worker.media.select import Best, grid, score, spread
+
+
+@dataclass(frozen=True, slots=True)
+class Timeline:
+    """The part of the media that counts, in seconds from its first frame; `end_s` is None while it is not known.
+
+    `interval_s` is the nominal time between frames, `aspect` the width of a pixel by its height.
+    """
+
+    start_s: Fraction
+    end_s: Fraction | None
+    tolerance_s: Fraction
+    interval_s: Fraction
+    aspect: Fraction
+
+    def reachable(self, media_s: Fraction) -> Fraction:
+        """The time itself, or one within the last frame where it lies past the known end."""
+        if self.end_s is None:
+            return media_s
+        return min(media_s, max(self.end_s - 2 * self.tolerance_s, self.start_s))
+
+
+class EntryRun:
+    """The state of one entry: feed it shots with `take` while `wanted_s`, the media time it wants next, is not None.
+
+    With `every` it wants each frame that is on screen at or after `wanted_s`. A keyframe entry wants the `key_times`
+    that it is given; without them, whatever keyframes it is fed from `wanted_s` on.
+    """
+
+    def __init__(
+        self,
+        entry: int,
+        plan: EntryPlan,
+        limits: Limits,
+        timeline: Timeline,
+        key_times: Iterable[Fraction] | None = None,
+    ) -> None:
+        """Start entry number `entry` of a plan; the mode `average` needs the timeline's end."""
+        self.output = Output(entry, plan, limits, timeline.start_s, timeline.aspect)
+        self.error: TaskError | None = None
+        self._selection = plan.selection
+        self._last_only = plan.last_only
+        self.timeline = timeline
+        self._warnings: dict[str, str] = {}
+        self._sampled = False
+        self._hash: int | None = None
+        self._last_pts: int | None = None
+        self._best: Best[Image] | None = None
+        if plan.selection.mode is Mode.DHASH and plan.selection.number:
+            self._best = Best(plan.selection.number)
+        fine = plan.selection.interval_s < timeline.interval_s - timeline.tolerance_s
+        self.every = fine and plan.selection.number != 1 and plan.selection.mode in (Mode.INTERVAL, Mode.DHASH)
+        self._follows = self.every or (plan.selection.mode is Mode.KEYFRAME and key_times is None)
+        self.follows_keyframes = self._follows and not self.every
+        self._times = self._schedule(key_times)
+        self.wanted_s = next(self._times, None)
+
+    def _schedule(self, key_times: Iterable[Fraction] | None) -> Iterator[Fraction]:
+        selection = self._selection
+        start = self.timeline.start_s + selection.start_s
+        if selection.mode is Mode.AVERAGE:
+            return spread(start, self.timeline.end_s or start, selection.number)
+        if key_times is not None:
+            return iter(key_times)
+        if self._follows:
+            return iter((start,))
+        return grid(start, selection.interval_s, selection.number if selection.mode is Mode.INTERVAL else 0)
+
+    @property
+    def share_done(self) -> float:
+        """How much of a wanted number of frames is there, 0 where the number says nothing of that."""
+        number = self._selection.number
+        return min(self.output.found / number, 1.0) if number and self._best is None else 0.0
+
+    def wants(self, shot: Shot, next_s: Fraction | None) -> bool:
+        """Tell whether `shot`, on screen until `next_s`, is the frame at the wanted time."""
+        if self.wanted_s is None:
+            return False
+        return next_s is None or self._asked(self.wanted_s, shot) + self.timeline.tolerance_s < next_s
+
+    def _asked(self, wanted_s: Fraction, shot: Shot) -> Fraction:
+        return max(wanted_s, shot.time_s) if self._follows else wanted_s
+
+    def take(self, shot: Shot) -> Iterator[Image]:
+        """Take the frame at the wanted time; yields its image if it is kept and ready."""
+        if self.wanted_s is None:
+            return
+        asked = self._asked(self.wanted_s, shot)
+        try:
+            if self._is_past_end(asked, shot):
+                self.wanted_s = None
+                return
+            self._sampled = True
+            yield from self._keep(Choice(shot, asked))
+        except TaskError as error:
+            self.fail(error)
+        self._step(shot)
+
+    def _step(self, shot: Shot) -> None:
+        """Move on to the next wanted time, None when the entry is complete."""
+        number = self._selection.number
+        if self.error or (number and self._best is None and self.output.found >= number):
+            self.wanted_s = None
+        elif self._follows:
+            self.wanted_s = shot.time_s
+        else:
+            self.wanted_s = next(self._times, None)
+
+    def _is_past_end(self, asked: Fraction, shot: Shot) -> bool:
+        """Tell whether `asked` lies past the end. At an entry's start that is an error, or for one frame a warning."""
+        ends = [end for end in (self.timeline.end_s, shot.end_s) if end is not None]
+        if not ends or asked + self.timeline.tolerance_s < min(ends):
+            return False
+        if self._sampled:
+            return True
+        start, length = float(self._selection.start_s), float(min(ends) - self.timeline.start_s)
+        if self._selection.mode is Mode.INTERVAL and self._selection.number == 1:
+            self.warn(
+                "StartTimeClamped", f"StartTime {start:g} s is past the end at {length:g} s: the last frame was taken"
+            )
+            return False
+        message = f"StartTime {start:g} s is at or past the end of the video, which is {length:g} s long"
+        raise TaskError(Code.INVALID_ARGUMENT, message)
+
+    def _keep(self, choice: Choice) -> Iterator[Image]:
+        mode = self._selection.mode
+        if mode is Mode.DHASH:
+            choice = self._scored(choice)
+            if choice.score is None or choice.score <= self._selection.threshold:
+                return
+        if mode is Mode.AVERAGE and choice.shot.pts == self._last_pts:
+            return
+        self._last_pts = choice.shot.pts
+        if self._best is None:
+            yield from self.output.add(choice)
+        elif choice.score is not None and self._best.admits(choice.score):
+            self._best.add(choice.score, self.output.draw(choice))
+
+    def _scored(self, choice: Choice) -> Choice:
+        bits = dhash(*luma(choice.shot.frame))
+        value = score(bits, self._hash)
+        self._hash = bits
+        return replace(choice, dhash=bits, score=value)
+
+    def finish(self) -> Iterator[Image]:
+        """Give the images that could only be chosen at the end, and settle whether the entry succeeded."""
+        try:
+            if self._best is not None:
+                yield from self.output.best(self._best)
+            yield from self.output.finish()
+        except TaskError as error:
+            self.fail(error)
+        if self.error is None and self.output.stored == 0:
+            self.fail(TaskError(Code.INVALID_ARGUMENT, self._why_empty()))
+
+    def _why_empty(self) -> str:
+        if self._selection.mode is Mode.DHASH:
+            return (
+                f"no sample changed by more than Threshold {self._selection.threshold} percent; a lower one keeps some"
+            )
+        if self._selection.mode is Mode.KEYFRAME:
+            return f"no frame decodes on its own at or after StartTime {float(self._selection.start_s):g} s"
+        return "the entry gave no frame"
+
+    def warn(self, code: str, message: str) -> None:
+        """Add a warning, once per code."""
+        self._warnings.setdefault(code, message)
+
+    def fail(self, error: TaskError) -> None:
+        """End the entry with an error; the images it gave so far stay."""
+        self.error = error
+        self.wanted_s = None
+
+    def report(self) -> EntryReport:
+        """Tell how the entry ended."""
+        if self.output.aspect_changed:
+            self.warn("AspectRatioChanged", "Width or Height alone was given with stretch: the picture is distorted")
+        if self._last_only and self.output.found > 1:
+            self.warn("OutputOverwritten", f"{self.output.found} frames share one key: only the last is stored")
+        warnings = tuple(Warn(code, message) for code, message in self._warnings.items())
+        code, message = ("", "") if self.error is None else (self.error.code, self.error.message)
+        return EntryReport(self.output.stored, self._selection.number, warnings, code, message)

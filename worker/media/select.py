@@ -1,0 +1,52 @@
+"""Which times and which scores: numbers in, chosen numbers out. Knows no pixels, containers or codecs."""
+
+import heapq
+from collections.abc import Iterator
+from fractions import Fraction
+from itertools import count, islice
+from typing import Generic, TypeVar
+
+Item = TypeVar("Item")
+
+
+def grid(start_s: Fraction, interval_s: Fraction, number: int) -> Iterator[Fraction]:
+    """Yield start, start + interval, …: `number` times, or without end where it is 0. Exact: no error adds up."""
+    times = (start_s + k * interval_s for k in count())
+    return islice(times, number) if number else times
+
+
+def spread(start_s: Fraction, end_s: Fraction, number: int) -> Iterator[Fraction]:
+    """Yield `number` times that divide [start, end) evenly, the first at the start."""
+    return grid(start_s, (end_s - start_s) / number, number)
+
+
+def score(bits: int, previous: int | None) -> Fraction:
+    """Percent of 64 hash bits that differ from the previous sample's; the first sample scores 100."""
+    return Fraction(100) if previous is None else Fraction(100 * (bits ^ previous).bit_count(), 64)
+
+
+class Best(Generic[Item]):
+    """The `number` items of highest score, ties to the earlier, given back in the order they came.
+
+    `admits` tells before the item is made whether it would be among the best so far, since making it is dear.
+    """
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+        self._heap: list[tuple[Fraction, int, Item]] = []
+        self._seen = 0
+
+    def admits(self, value: Fraction) -> bool:
+        """Whether an item of this score, coming now, belongs to the best so far."""
+        return len(self._heap) < self._number or value > self._heap[0][0]
+
+    def add(self, value: Fraction, item: Item) -> None:
+        """Take in an item that `admits` let through; the worst leaves when there are too many."""
+        self._seen += 1
+        heapq.heappush(self._heap, (value, -self._seen, item))
+        if len(self._heap) > self._number:
+            heapq.heappop(self._heap)
+
+    def in_order(self) -> list[Item]:
+        """Return what is kept, in the order it came."""
+        return [item for _, _, item in sorted(self._heap, key=lambda entry: -entry[1])]
