@@ -13,13 +13,17 @@ from fractions import Fraction
 from pathlib import Path
 from typing import BinaryIO
 
+from worker.adapters import wire
 from worker.errors import Code, TaskError
 from worker.media.plan import CaptureEvent, CapturePlan, EntryReport, Image, Progress, Report
 
 
 def perform(source: BinaryIO, plan: CapturePlan) -> Iterator[CaptureEvent]:
     command = json.loads(source.read(1000).split(b"\n")[0])
+    report = command.pop("report", True)
     yield from globals()[command.pop("do")](source, plan, **command)
+    if not report:
+        return
     entries = tuple(EntryReport(1, 1) for _ in plan.entries)
     yield Report(entries, "test", "none", 1, 2, 3, 4, 5, {"decode": 0.5})
 
@@ -127,6 +131,12 @@ def babble(source, plan, text):
     yield image(1, b"x")
     os.write(3, text.encode("latin-1"))
     signal.pause()
+
+
+def restart(source, plan):
+    for buffer in wire.pack(wire.Started()):
+        os.write(3, buffer)
+    yield from ()
 
 
 def spawn(source, plan):

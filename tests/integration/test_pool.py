@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import io
 import json
 import os
 import select
@@ -11,13 +12,14 @@ import sys
 import time
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
 
 from worker.adapters.pool import DecoderPool, DecoderTraceback
 from worker.errors import Code, TaskError
-from worker.media.plan import CapturePlan, EntryPlan, Image, Progress, Rendition, Report, Selection
+from worker.media.plan import CapturePlan, EntryPlan, Format, Image, Progress, Rendition, Report, Selection
 from worker.settings import Pool
 
 MIB = 2**20
@@ -86,6 +88,24 @@ async def test_events_arrive_as_they_were_sent():
     assert (image.dhash, str(image.score), str(image.time_s), image.key_frame) == (2**64 - 1, "100/3", "1/3", True)
     assert isinstance(report, Report)
     assert report.stage_s == {"decode": 0.5}
+
+
+async def test_a_real_video_gives_what_it_gives_without_a_process_between():
+    from worker.media.capture import capture
+
+    video = Path(__file__).parents[2].parent / "shared" / "media" / "footage" / "bbb_480p_30s.mp4"
+    if not video.exists():
+        pytest.skip(f"the shared media are not here: no {video.name}")
+    plan = CapturePlan(
+        tuple(EntryPlan(Selection(number=4, interval_s=Fraction(5)), Rendition(kind)) for kind in Format)
+    )
+    with video.open("rb") as file:
+        direct = [event for event in capture(io.BytesIO(file.read()), plan) if isinstance(event, Image)]
+    async with DecoderPool(Pool(slots=1)) as pool:
+        events = [event async for event in pool.capture(plan, MemorySource(video.read_bytes()))]
+        assert pool.restarts == {}
+    assert [event for event in events if isinstance(event, Image)] == direct
+    assert len(direct) == 16
 
 
 async def test_50_mb_stream_through_intact_while_two_captures_share_nothing():
@@ -195,6 +215,28 @@ async def test_an_error_of_the_capture_crosses_as_it_was_raised():
         error = await fails(pool, do="refuse")
         assert (error.code, error.message, error.retryable) == ("CorruptMedia", "the sample is broken", False)
         assert pool.restarts == {"recycled": 1}
+
+
+async def test_no_report_is_an_error_of_ours_and_a_second_start_garbage():
+    async with make_pool() as pool:
+        error = await fails(pool, do="echo", report=False)
+        assert (error.code, error.message) == (Code.INTERNAL_ERROR, "the capture ended without a report")
+        error = await fails(pool, do="restart")
+        assert (error.code, error.message) == (
+            Code.WORKER_CRASHED,
+            "the decoder process sent garbage: a second start",
+        )
+
+
+async def test_leaving_after_the_report_keeps_the_decoder():
+    async with make_pool() as pool:
+        async with aclosing(pool.capture(make_plan(), MemorySource.command(do="echo"))) as events:
+            async for event in events:
+                if isinstance(event, Report):
+                    break
+        assert pool.restarts == {}
+        await run(pool, do="echo")
+        assert pool.restarts == {}
 
 
 async def test_an_unforeseen_error_brings_its_traceback():

@@ -45,7 +45,6 @@ reports = st.lists(st.builds(EntryReport, integers, integers, warns, st.text(), 
 finite = st.floats(allow_nan=False, allow_infinity=False)
 from_decoder = st.one_of(
     st.just(wire.Started()),
-    st.just(wire.Done()),
     st.builds(wire.Read, integers, integers),
     st.builds(wire.Failure, st.sampled_from(Code), st.text(), st.booleans(), st.text()),
     st.builds(Progress, finite),
@@ -125,9 +124,9 @@ def test_a_message_with_one_field_changed_is_refused_or_still_well_typed(message
         '["Failure", {"code": "Nonsense", "message": "", "retryable": true, "traceback": ""}]',
         '["Begin", {}]',
         '["CapturePlan", {}]',
-        '"Done"',
-        '["Done", {}, 1]',
-        '[["Done"], {}]',
+        '"Started"',
+        '["Started", {}, 1]',
+        '[["Started"], {}]',
         "[" * 100_000,
         "1" * 10_000,
         "",
@@ -148,8 +147,8 @@ def test_only_a_pair_of_integers_is_a_fraction(pair):
 
 
 def test_a_payload_where_none_belongs_is_refused():
-    with pytest.raises(wire.WireError, match="Done with 1 bytes"):
-        wire.unpack(b'["Done", {}]', b"x", wire.FromDecoder)
+    with pytest.raises(wire.WireError, match="Started with 1 bytes"):
+        wire.unpack(b'["Started", {}]', b"x", wire.FromDecoder)
 
 
 @pytest.mark.parametrize("sizes", [(wire.MAX_HEADER_BYTES + 1, 0), (0, 101), (2**32 - 1, 2**32 - 1)])

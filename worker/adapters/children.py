@@ -11,7 +11,7 @@ import sys
 from asyncio.subprocess import DEVNULL, Process, create_subprocess_exec
 from collections import deque
 from pathlib import Path
-from signal import Signals
+from signal import SIGKILL, Signals
 
 from worker.adapters import wire
 from worker.adapters.forkserver import NOTICE, REQUEST, Notice
@@ -82,6 +82,8 @@ class Child:
         code = await asyncio.shield(self.exited)
         if code is None:
             return "was lost with its fork server"
+        if code == -SIGKILL:
+            return "was killed by SIGKILL: by the kernel if memory ran out, otherwise by hand"
         return f"was killed by {Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
 
     def kill(self) -> None:
@@ -135,10 +137,12 @@ class ForkServer:
                 socket.send_fds(self._control, [REQUEST.pack(0)], [its.fileno()])
                 async with asyncio.timeout(START_TIMEOUT_S):
                     pid, exited = await forked
-            except BaseException as error:
+            except (BrokenPipeError, ConnectionResetError, TimeoutError) as error:
                 mine.close()
-                if isinstance(error, BrokenPipeError | ConnectionResetError | TimeoutError):
-                    raise _lost() from error
+                self._lose()
+                raise _lost() from error
+            except BaseException:
+                mine.close()
                 raise
         return Child(pid, mine, self, exited)
 

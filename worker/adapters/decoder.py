@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 
 from worker.adapters import wire
 from worker.errors import Code, TaskError
-from worker.media.plan import CaptureEvent, CapturePlan
+from worker.media.plan import CaptureEvent, CapturePlan, Report
 
 BLOCK_BYTES = 256 * 1024
 WINDOW_BLOCKS = 8
@@ -153,17 +153,21 @@ def serve(sock: socket.socket, capture: Capture) -> NoReturn:
         channel.send(_run(channel, capture, request))
 
 
-def _run(channel: Channel, capture: Capture, request: wire.Begin) -> wire.Done | wire.Failure:
-    """Run one capture and give what it ended with; every error becomes a value.
+def _run(channel: Channel, capture: Capture, request: wire.Begin) -> Report | wire.Failure:
+    """Run one capture and give what it ended with: its report, kept until all is done, or its error as a value.
 
     The soft limit is final: the decoder was at work all the time, and would be again. (A hard limit, which strikes
     where not even Python runs, is worth a second try.)
     """
+    report: Report | None = None
     try:
         signal.setitimer(signal.ITIMER_REAL, request.soft_time_limit_s, ALARM_REPEAT_S)
         try:
             for event in capture(RangeReader(channel, request.source_bytes), request.plan):
-                channel.send(event)
+                if isinstance(event, Report):
+                    report = event
+                else:
+                    channel.send(event)
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
     except TaskError as error:
@@ -177,4 +181,6 @@ def _run(channel: Channel, capture: Capture, request: wire.Begin) -> wire.Done |
     except Exception as error:  # noqa: BLE001  the one place where an error of the child becomes a value
         message = f"unexpected {type(error).__name__} while capturing: {error}"
         return wire.failure(TaskError(Code.INTERNAL_ERROR, message, retryable=True), traceback.format_exc())
-    return wire.Done()
+    if report is None:
+        return wire.failure(TaskError(Code.INTERNAL_ERROR, "the capture ended without a report"))
+    return report

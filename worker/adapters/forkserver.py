@@ -122,7 +122,7 @@ def _confine(descriptor: int, server_pid: int, data_limit_bytes: int) -> None:
     if os.getppid() != server_pid:
         os._exit(1)
     os.dup2(descriptor, CHILD_SOCKET_FD, inheritable=False)
-    os.closerange(CHILD_SOCKET_FD + 1, os.sysconf("SC_OPEN_MAX"))
+    os.closerange(CHILD_SOCKET_FD + 1, 1 + max(int(path.name) for path in Path("/proc/self/fd").iterdir()))
     Path("/proc/self/oom_score_adj").write_text("1000", "ascii")  # the kernel shall take a child, never the worker
     for limit, value in (
         (resource.RLIMIT_CORE, 0),

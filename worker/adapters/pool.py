@@ -118,16 +118,18 @@ class DecoderPool:
         slot.leaving = "canceled"
         try:
             child = await self._begin(slot, plan, source.size)
-            while not isinstance(message := await self._receive(slot, child, plan), wire.Done):
+            while not isinstance(message := await self._receive(slot, child, plan), Report):
                 if isinstance(message, wire.Read):
                     await self._answer(slot, child, message, source)
                 else:
                     yield message
+            slot.deadline = IDLE
             child.tasks += 1
             worn = child.tasks >= self._limits.max_tasks
             fat = child.resident_bytes() > RECYCLE_SHARE * self._limits.memory_bytes
             if slot.verdict is None:  # otherwise it was killed the moment after it had finished
                 slot.leaving = "recycled" if worn or fat else ""
+            yield message
         finally:
             self.busy -= 1
             self._give_back(slot)
@@ -144,9 +146,7 @@ class DecoderPool:
                 raise self._garbage(slot, f"{first!r:.80} before it had started")
             if last_try or slot.verdict is not None:
                 raise await self._death(slot, child)
-            slot.leaving = "crashed"
-            self._replace(slot)
-            slot.leaving = "canceled"
+            self._replace(slot, "crashed")
         raise AssertionError("unreachable")
 
     async def _child(self, slot: _Slot) -> Child:
@@ -157,7 +157,7 @@ class DecoderPool:
             slot.starting = asyncio.create_task(self._fork())
         return await asyncio.shield(slot.starting)
 
-    async def _receive(self, slot: _Slot, child: Child, plan: CapturePlan) -> CaptureEvent | wire.Read | wire.Done:
+    async def _receive(self, slot: _Slot, child: Child, plan: CapturePlan) -> CaptureEvent | wire.Read:
         """Wait for the decoder's next word on its capture. Raises what the capture raised, or what befell it."""
         message = await self._hear(slot, child, plan.limits.max_image_bytes)
         match message:
@@ -209,13 +209,13 @@ class DecoderPool:
         """Free the slot, with the same child or a fresh one."""
         slot.deadline = IDLE
         if slot.leaving and not self._closing:
-            self._replace(slot)
+            self._replace(slot, slot.leaving)
         slot.leaving, slot.verdict = "", None
         self._free.put_nowait(slot)
 
-    def _replace(self, slot: _Slot) -> None:
+    def _replace(self, slot: _Slot, reason: str) -> None:
         if slot.child is not None:
-            self.restarts[slot.leaving] += 1
+            self.restarts[reason] += 1
             slot.child.kill()
             slot.child.close()
         if slot.starting.done():

@@ -57,7 +57,10 @@ class Read:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """From the decoder: the capture raised this. `traceback` is for the log, empty for a foreseen error."""
+    """From the decoder, instead of the report: the capture raised this.
+
+    `traceback` is for the log, empty for a foreseen error.
+    """
 
     code: Code
     message: str
@@ -65,13 +68,8 @@ class Failure:
     traceback: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Done:
-    """From the decoder: the capture has ended well."""
-
-
 ToDecoder = Begin | Block
-FromDecoder = Started | Read | Image | Progress | Report | Failure | Done
+FromDecoder = Started | Read | Image | Progress | Report | Failure
 
 
 def pack(message: ToDecoder | FromDecoder) -> tuple[bytes, bytes]:
