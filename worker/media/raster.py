@@ -67,6 +67,8 @@ class Renderer:
     def _coded_picture(self, frame: VideoFrame, size: Size) -> Pixels:
         """Colour conversion and scaling, in the orientation of the coded frame."""
         means = _meaning(frame)
+        if _is_gray(frame) and not means.full_range:
+            frame = _reformat(VideoReformatter(), frame, _yuv444(frame), means)
         if means.hdr:
             signal = _samples(_reformat(self._convert, frame, "rgb48le", means), np.uint16)
             return self._scaled(tone_map(signal, means.hdr, frame.color_primaries), "rgb24", size)
@@ -105,8 +107,7 @@ def luma(frame: VideoFrame) -> tuple[Luma, int]:
     if kind.is_rgb or kind.has_palette:
         frame = _reformat(VideoReformatter(), frame, "yuv444p", _JPEG)
     elif not _PLAIN_LUMA.fullmatch(kind.name):
-        bits = kind.components[0].bits
-        frame = _reformat(VideoReformatter(), frame, "yuv444p" if bits <= 8 else f"yuv444p{bits}le", _meaning(frame))
+        frame = _reformat(VideoReformatter(), frame, _yuv444(frame), _meaning(frame))
     plane, depth = frame.planes[0], frame.format.components[0].bits
     sample = np.dtype(np.uint8 if depth == 8 else "<u2")
     rows = np.ndarray(
@@ -120,7 +121,8 @@ def _reformat(
     scaler: VideoReformatter, frame: VideoFrame, name: str, means: Meaning, size: Size | None = None
 ) -> VideoFrame:
     """Convert to another pixel format, full range for RGB and otherwise unchanged, and scale in the same pass."""
-    own_range = ColorRange.JPEG if means.full_range else ColorRange.MPEG
+    # swscale takes gray for full range whatever it is told; calling YUV made of it full as well keeps the values.
+    own_range = ColorRange.JPEG if means.full_range or _is_gray(frame) else ColorRange.MPEG
     try:
         return scaler.reformat(
             frame,
@@ -154,6 +156,16 @@ def _meaning(frame: VideoFrame) -> Meaning:
     kind = frame.format
     rgb = kind.is_rgb or kind.has_palette
     return meaning(tags, kind.name, rgb=rgb, width=frame.width, height=frame.height)
+
+
+def _is_gray(frame: VideoFrame) -> bool:
+    return frame.format.name.startswith(("gray", "ya"))
+
+
+def _yuv444(frame: VideoFrame) -> str:
+    """Name the planar format that takes a frame's samples unchanged."""
+    bits = frame.format.components[0].bits
+    return ("yuva444p" if _has_alpha(frame) else "yuv444p") + (f"{bits}le" if bits > 8 else "")
 
 
 def _has_alpha(frame: VideoFrame) -> bool:
