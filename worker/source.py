@@ -64,7 +64,8 @@ class CachedSource:
         blocks = self._obtain(first, last)
         self._obtain(*self._run.advance(first, last))
         # Waiting, unlike awaiting, leaves the blocks alone when this reader is cancelled.
-        await asyncio.wait(blocks)
+        if not all(block.done() for block in blocks):
+            await asyncio.wait(blocks)
         data = b"".join([block.result() for block in blocks]) if len(blocks) > 1 else blocks[0].result()
         start = first * self._block_bytes
         return data[offset - start : end - start]
@@ -123,17 +124,15 @@ class CachedSource:
     def _settle(self, blocks: dict[int, _Block], fetch: asyncio.Task[bytes]) -> None:
         """Hand a finished request's data, or its failure, to whoever waits; forget blocks that failed."""
         self._fetches.discard(fetch)
-        if not fetch.cancelled() and fetch.exception() is None:
-            data = fetch.result()
-            for place, block in enumerate(blocks.values()):
-                block.set_result(data[place * self._block_bytes : (place + 1) * self._block_bytes])
-            return
         closed = TaskError(Code.CANCELED, f"{self._location} was closed while being read")
-        error = closed if fetch.cancelled() else fetch.exception() or closed
-        for index, block in blocks.items():
+        failure = closed if fetch.cancelled() else fetch.exception()
+        for place, (index, block) in enumerate(blocks.items()):
+            if failure is None:
+                block.set_result(fetch.result()[place * self._block_bytes : (place + 1) * self._block_bytes])
+                continue
             if self._blocks.get(index) is block:
                 del self._blocks[index]
-            block.set_exception(error)
+            block.set_exception(failure)
             block.exception()  # nobody may be waiting for what was read ahead; a reader asks again and is told
 
 

@@ -1,0 +1,40 @@
+"""Servers that tests share, one for the whole run each."""
+
+import secrets
+
+import aiormq
+import pytest
+
+from devkit.broker import broker as run_broker
+from devkit.s3 import seaweed
+from worker.adapters.topology import topology
+from worker.settings import Amqp, Retry
+
+
+@pytest.fixture(scope="session")
+def seaweed_server():
+    """Run a private S3 server; tests make buckets of their own in it."""
+    with seaweed() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def broker():
+    """Run a private RabbitMQ node."""
+    with run_broker() as node:
+        yield node
+
+
+@pytest.fixture
+async def amqp(broker):
+    """Settings with a namespace of the test's own, which is deleted from the broker afterwards."""
+    settings = Amqp(url=broker.url, namespace=f"test-{secrets.token_hex(4)}", publish_deadline_s=20)
+    yield settings
+    connection = await aiormq.connect(broker.url)
+    channel = await connection.channel()
+    mine = topology(settings, Retry(delays_s=(1, *Retry().delays_s)))
+    for queue in mine.queues:
+        await channel.queue_delete(queue.name)
+    for exchange in mine.exchanges:
+        await channel.exchange_delete(exchange.name)
+    await connection.close()
