@@ -3,7 +3,7 @@
 All errors that cross a port are `worker.errors.TaskError`, but `BrokerLostError`, which only the AMQP side raises.
 """
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -59,7 +59,7 @@ class ByteSource(Protocol):
 class DecoderPool(Protocol):
     """Decoder processes, one per slot."""
 
-    def capture(self, plan: CapturePlan, source: ByteSource) -> AsyncIterator[CaptureEvent]:
+    def capture(self, plan: CapturePlan, source: ByteSource) -> AsyncGenerator[CaptureEvent, None]:
         """Run one capture in a free slot: images as they are encoded, then exactly one report.
 
         Closing the iterator early kills the decoder. Raises `TaskError`: what the capture itself raised, or
@@ -97,6 +97,10 @@ class Delivery(Protocol):
 
     async def retry(self, delay_s: int, headers: Mapping[str, str | int]) -> None:
         """Publish a copy, with `headers` added, to the delay queue for `delay_s`, confirmed. Does not ack."""
+        ...
+
+    async def give_back(self) -> None:
+        """Return the message to its queue untouched, to be delivered again."""
         ...
 
     async def park(self, code: str, reason: str) -> None:

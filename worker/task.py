@@ -1,19 +1,11 @@
 """A task after validation, how an attempt at it can end, and when to try again. Pure values and rules."""
 
-import hashlib
-import uuid
 from dataclasses import dataclass
 from datetime import datetime
 from fractions import Fraction
 
 from worker.errors import Code, TaskError
 from worker.media.plan import EntryPlan, Warn
-
-
-def task_id(message_id: str | None, body: bytes) -> str:
-    """Tell the identity of a task: what its publisher gave, else one made of the body, the same at each delivery."""
-    digest = hashlib.sha256(body).hexdigest()
-    return message_id or f"MediaConvert-{uuid.uuid5(uuid.NAMESPACE_OID, digest)}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,9 @@ Knows nothing of messages or stores. Text is never given to `str.format`: it is 
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from itertools import combinations
 from urllib.parse import unquote
 
 from worker.errors import Code, TaskError
@@ -60,7 +61,7 @@ def parse_template(
     scheme, bucket_text, key_text = _split(text)
     bucket_tokens, key_tokens = list(_tokens(bucket_text, text)), list(_tokens(key_text, text))
     _check_bucket_fields(bucket_tokens, text)
-    _check_key(key_text, text)
+    _check_segments(key_text, text)
     if not _names_files(key_tokens):
         key_tokens += _tokens(DEFAULT_SUFFIX, text)
     values = _values(source, tags, created_at, image)
@@ -79,24 +80,40 @@ def expand(template: Template, index: int) -> Location:
     return Location(template.scheme, template.bucket, key)
 
 
-def clash(one: Template, one_count: int, other: Template, other_count: int) -> str:
-    """Give the first key that both templates can produce, with indexes up to their counts; empty if there is none.
+def clashes(outputs: Sequence[tuple[Template, int]]) -> list[tuple[int, int, str]]:
+    """Find outputs that can produce the same object, given the highest index of each.
 
-    Exact: what differs in its constant beginning or end cannot clash, and for the rest all keys are compared. Schemes
-    are not compared, since all three may name the same store.
+    Gives the places of two and the URI's `bucket/key`, at most once for each later one. Exact: what differs in its
+    constant beginning or end cannot clash, and for the rest all keys are compared. Schemes are not compared, since
+    all three may name the same store.
     """
-    if one.bucket != other.bucket or not _could_meet(one, other):
-        return ""
-    keys = {expand(one, index).key for index in range(1, (one_count if one.indexed else 1) + 1)}
-    others = (expand(other, index).key for index in range(1, (other_count if other.indexed else 1) + 1))
-    return next((key for key in others if key in keys), "")
+    pairs = combinations(range(len(outputs)), 2)
+    suspects = {place for pair in pairs if _could_meet(*(outputs[each][0] for each in pair)) for place in pair}
+    owners: dict[str, int] = {}
+    found = []
+    for place in sorted(suspects):
+        names = _names(*outputs[place])
+        shared = next((name for name in names if name in owners), "")
+        if shared:
+            found.append((owners[shared], place, shared))
+        owners |= dict.fromkeys(names, place)
+    return found
 
 
 def _could_meet(one: Template, other: Template) -> bool:
-    heads, tails = (one.pieces[0], other.pieces[0]), (one.pieces[-1], other.pieces[-1])
-    shorter, longer = sorted(heads, key=len)
-    short_tail, long_tail = sorted(tails, key=len)
-    return longer.startswith(shorter) and long_tail.endswith(short_tail)
+    shorter, longer = sorted((one.pieces[0], other.pieces[0]), key=len)
+    short_tail, long_tail = sorted((one.pieces[-1], other.pieces[-1]), key=len)
+    return one.bucket == other.bucket and longer.startswith(shorter) and long_tail.endswith(short_tail)
+
+
+def _names(template: Template, max_index: int) -> list[str]:
+    """List every `bucket/key` of a template, as `expand` names them, but fast enough for 100,000 of them."""
+    pieces = [piece.replace("%", "%%") for piece in template.pieces]
+    text = (
+        f"{template.bucket}/" + "".join(f"{a}%{b}" for a, b in zip(pieces, template.specs, strict=False)) + pieces[-1]
+    )
+    repeat = len(template.specs)
+    return [text % ((index,) * repeat) for index in range(1, (max_index if repeat else 1) + 1)]
 
 
 def _split(uri: str) -> tuple[str, str, str]:
@@ -192,15 +209,18 @@ def _check_bucket(bucket: str, uri: str) -> None:
 
 
 def _check_key(key: str, uri: str) -> None:
-    """Refuse a key that a store, a proxy or a file system could read as another one."""
     size = len(key.encode())
     if size > MAX_KEY_BYTES:
         raise _invalid(uri, f"gives a key of {size} bytes: the most is {MAX_KEY_BYTES}")
+    _check_segments(key, uri)
+
+
+def _check_segments(key: str, uri: str) -> None:
+    """Refuse a key that a store, a proxy or a file system could read as another one."""
     plain = unquote(key)
-    segments = plain.split("/")
     if _CONTROL.search(plain) or "\\" in plain:
         raise _invalid(uri, f"gives the key {key[:200]!r}, which has a control character or a backslash")
-    if not {"", ".", ".."}.isdisjoint(segments):
+    if not {"", ".", ".."}.isdisjoint(plain.split("/")):
         raise _invalid(uri, f"gives the key {key[:200]!r}, in which a segment is empty, '.' or '..'")
 
 

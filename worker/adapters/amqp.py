@@ -15,9 +15,10 @@ from typing import Self
 from aio_pika import DeliveryMode, Message, RobustConnection
 from aio_pika.abc import AbstractIncomingMessage, HeadersType
 from aio_pika.connection import make_url
-from aiormq.abc import AbstractConnection
+from aiormq.abc import AbstractConnection, DeliveredMessage
 
-from worker.adapters.amqp_consume import AmqpDelivery, Consumer
+from worker.adapters.amqp_consume import Consumer
+from worker.adapters.amqp_delivery import AmqpDelivery
 from worker.adapters.amqp_publish import Counts, Publisher, broker_call, persist
 from worker.adapters.topology import TopologyError, check, declare, topology
 from worker.ports import BrokerLostError
@@ -32,7 +33,6 @@ class Broker:
     """The connection to RabbitMQ. An async context manager: `start` on entering, `close` on leaving."""
 
     _publisher: Publisher
-    _consumer: Consumer
 
     def __init__(self, settings: Amqp, retry: Retry) -> None:
         self.topology = topology(settings, retry)
@@ -40,6 +40,7 @@ class Broker:
         self._settings = settings
         self._jitter = retry.jitter
         self._connections: tuple[RobustConnection, ...] = ()
+        self._consumer: Consumer | None = None
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -62,6 +63,8 @@ class Broker:
 
     async def close(self) -> None:
         """Close both connections. What was delivered and not acknowledged goes back to its queue."""
+        if self._consumer is not None:
+            self._consumer.close()
         connections, self._connections = self._connections, ()
         for connection in reversed(connections):
             with suppress(BrokerLostError):  # a broker that does not say goodbye is gone as well
@@ -125,16 +128,20 @@ class Broker:
             self._connections[0], self.topology.task_queue, prefetch=slots, wrap=self._wrap
         )
 
-    def _wrap(self, message: AbstractIncomingMessage) -> AmqpDelivery:
+    def _wrap(self, message: DeliveredMessage) -> AmqpDelivery:
         return AmqpDelivery(message, self._publisher, self.topology, self._jitter)
 
-    def deliveries(self) -> AsyncIterator[AmqpDelivery]:
+    async def deliveries(self) -> AsyncIterator[AmqpDelivery]:
         """Iterate over the tasks as they come, until `stop_consuming`; for one reader."""
-        return self._consumer.deliveries()
+        if self._consumer is None:
+            raise RuntimeError("deliveries() before start_consuming()")
+        async for delivery in self._consumer.deliveries():
+            yield delivery
 
     async def stop_consuming(self) -> None:
         """Receive no more tasks. Those taken from `deliveries` can still be settled."""
-        await self._consumer.stop()
+        if self._consumer is not None:
+            await self._consumer.stop()
 
     async def announce(self, routing_key: str, body: bytes, content_type: str, *, confirm: bool = True) -> None:
         """Publish one event. With `confirm`, returns once the broker has it and raises `BrokerLostError` otherwise;
@@ -194,7 +201,7 @@ class Broker:
     @property
     def consuming(self) -> bool:
         """Whether the broker sends tasks, as far as this side knows."""
-        return self._consumer.registered
+        return self._consumer is not None and self._consumer.registered
 
     async def blocked(self) -> bool:
         """Whether the broker takes no publications now, for want of memory or disk or because it is not there."""

@@ -1,155 +1,61 @@
-"""Task messages from RabbitMQ: how they come in, and the ways to settle one.
+"""Task messages as they come from RabbitMQ. Owns the consumer and keeps it registered.
 
-Owns the consumer, which aio-pika registers again after a lost connection. Must not know what the messages say.
-
-aio-pika cancels a message callback when its channel closes, so the callback only hands over: work that has begun goes
-on, and finds out at its acknowledgement that the message will come again.
+The consumer is registered with aiormq, below aio-pika, for two reasons. aio-pika turns a message into an object first
+and, should a property be odd (a delivery mode of 3), drops it there, unsettled: one such message for each slot, and the
+worker is deaf. And the task in which a callback runs is cancelled when its channel closes; so the callback only hands
+over, and work that has begun goes on, to find out at its acknowledgement that the message will come again.
 """
 
 import asyncio
 import logging
-import random
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from datetime import datetime
 from typing import cast
 
-from aio_pika import DeliveryMode, Message, RobustConnection
-from aio_pika.abc import AbstractIncomingMessage, AbstractQueue, AbstractRobustChannel
-from aio_pika.exceptions import ChannelInvalidStateError
+from aio_pika import RobustConnection
+from aio_pika.abc import AbstractRobustChannel
 from aiormq import Channel
+from aiormq.abc import DeliveredMessage
 from pamqp.common import FieldTable
+from pamqp.decode import METHODS, TABLE_MAPPING, timestamp
 
-from worker.adapters.amqp_publish import Publisher, broker_call
-from worker.adapters.topology import Topology
+from worker.adapters.amqp_delivery import AmqpDelivery
+from worker.adapters.amqp_publish import broker_call
 from worker.ports import BrokerLostError
-from worker.task import task_id
 
 CONSUMER_TIMEOUT_MS = 1_800_000
 CALL_S = 10
-PARK_REASON_BYTES = 1024
-# What the broker writes into a message, or obeys in one: on a copy it would be untrue, or send it elsewhere.
-BROKER_HEADERS = ("x-death", "x-first-death-", "x-last-death-", "x-delivery-count", "x-acquired-count", "CC", "BCC")
+WATCH_S = 1.0
 
 log = logging.getLogger(__name__)
 
 
-class AmqpDelivery:
-    """One task message. It belongs to the channel that it came on: when that is gone, the broker sends it again."""
+def _lenient_timestamp(value: bytes) -> tuple[int, datetime | None]:
+    try:
+        return timestamp(value)
+    except (ValueError, OverflowError, OSError):
+        return 8, None
 
-    def __init__(self, message: AbstractIncomingMessage, publisher: Publisher, names: Topology, jitter: float) -> None:
-        self._message = message
-        self._publisher = publisher
-        self._names = names
-        self._jitter = jitter
 
-    @property
-    def body(self) -> bytes:
-        """The message body, unparsed."""
-        return self._message.body
-
-    @property
-    def message_id(self) -> str | None:
-        """The AMQP property, where the publisher set it."""
-        return self._message.message_id
-
-    @property
-    def timestamp(self) -> datetime | None:
-        """When the publisher says the message was made (UTC)."""
-        return self._message.timestamp
-
-    @property
-    def headers(self) -> Mapping[str, object]:
-        """The AMQP headers, untrusted."""
-        return self._message.headers
-
-    @property
-    def redelivered(self) -> bool:
-        """Whether the broker has delivered the message before."""
-        return bool(self._message.redelivered)
-
-    @property
-    def delivery_count(self) -> int:
-        """How many deliveries of this copy ended without an acknowledgement, by crashes and lost connections."""
-        count = self._message.headers.get("x-delivery-count", 0)
-        return count if isinstance(count, int) else 0
-
-    @property
-    def stale(self) -> bool:
-        """Whether its channel is gone, so that the broker delivers the message again."""
-        try:
-            return self._message.channel.is_closed
-        except ChannelInvalidStateError:
-            return True
-
-    async def ack(self) -> None:
-        """Settle: the broker may forget the message. A lost connection makes this a no-op: it comes again."""
-        try:
-            async with broker_call(self._publisher.try_s):
-                await self._message.ack()
-        except BrokerLostError as error:
-            self._publisher.counts.acks_lost += 1
-            log.warning("task %s: acknowledgement lost, it will be delivered again: %s", self._task_id, error)
-
-    async def retry(self, delay_s: int, headers: Mapping[str, str | int]) -> None:
-        """Publish a copy, with `headers` added, to the delay queue for `delay_s`, confirmed. Does not ack.
-
-        Raises `BrokerLostError`.
-        """
-        # Never above the queue's own limit: a message at the head that lives longer would hold up all behind it.
-        share = random.uniform(1 - self._jitter, 1)  # noqa: S311 - nothing secret
-        copy = self._copy(headers, expiration_s=delay_s * share)
-        await self._publisher.publish_alone(self._names.retry, self._names.retry_key(delay_s), copy)
-
-    async def park(self, code: str, reason: str) -> None:
-        """Publish a copy to the dead-letter exchange, with the reason, confirmed. Does not ack.
-
-        Raises `BrokerLostError`.
-        """
-        short = reason.encode()[:PARK_REASON_BYTES].decode(errors="ignore")
-        copy = self._copy({"x-park-code": code, "x-park-reason": short})
-        await self._publisher.publish_alone(self._names.dead, self._names.lane, copy)
-
-    async def give_back(self) -> None:
-        """Return the message to the queue untouched, for another worker."""
-        with suppress(BrokerLostError):  # then the broker does so by itself
-            async with broker_call(self._publisher.try_s):
-                await self._message.nack(requeue=True)
-
-    @property
-    def _task_id(self) -> str:
-        return task_id(self.message_id, self.body)
-
-    def _copy(self, headers: Mapping[str, str | int], expiration_s: float | None = None) -> Message:
-        original = self._message
-        kept = {name: value for name, value in original.headers.items() if not name.startswith(BROKER_HEADERS)}
-        return Message(
-            original.body,
-            headers={**kept, **headers},
-            content_type=original.content_type,
-            content_encoding=original.content_encoding,
-            correlation_id=original.correlation_id,
-            reply_to=original.reply_to,
-            priority=original.priority,
-            type=original.type,
-            app_id=original.app_id,
-            timestamp=original.timestamp,
-            message_id=self._task_id,
-            expiration=expiration_s,
-            delivery_mode=DeliveryMode.PERSISTENT,
-        )
+# pamqp refuses a time past the year 9999 (microseconds given as seconds), and aiormq then drops the connection: again
+# at every redelivery, for all workers, with all that is in flight.
+METHODS["timestamp"] = TABLE_MAPPING[b"T"] = _lenient_timestamp
 
 
 class Consumer:
-    """The registration at one queue, with at most `prefetch` messages unacknowledged at a time."""
+    """The registration at one queue, renewed whenever it is lost, until `stop`."""
 
-    def __init__(self, channel: AbstractRobustChannel, queue: AbstractQueue) -> None:
-        # The channel is held: aio-pika keeps only weak references to what it restores.
+    def __init__(
+        self, channel: AbstractRobustChannel, queue: str, wrap: Callable[[DeliveredMessage], AmqpDelivery]
+    ) -> None:
         self._channel = channel
         self._queue = queue
+        self._wrap = wrap
         self._underlay: Channel | None = None
         self._tag = ""
         self._inbox: asyncio.Queue[AmqpDelivery | None] = asyncio.Queue()
+        self._watch: list[asyncio.Task[None]] = []
 
     @classmethod
     async def open(
@@ -157,28 +63,38 @@ class Consumer:
         connection: RobustConnection,
         queue: str,
         prefetch: int,
-        wrap: Callable[[AbstractIncomingMessage], AmqpDelivery],
+        wrap: Callable[[DeliveredMessage], AmqpDelivery],
     ) -> "Consumer":
-        """Register at `queue`, which must exist. Raises `BrokerLostError`."""
+        """Register for at most `prefetch` unsettled messages of `queue`, which must exist. Raises `BrokerLostError`."""
         async with broker_call(CALL_S):
             channel = await connection.channel(publisher_confirms=False)
             await channel.set_qos(prefetch_count=prefetch)
-            consumer = cls(channel, await channel.get_queue(queue))
-            await consumer._register(wrap)
+        consumer = cls(channel, queue, wrap)
+        await consumer._register()
+        consumer._watch.append(asyncio.create_task(consumer._keep_registered()))
         return consumer
 
-    async def _register(self, wrap: Callable[[AbstractIncomingMessage], AmqpDelivery]) -> None:
-        async def receive(message: AbstractIncomingMessage) -> None:
-            self._inbox.put_nowait(wrap(message))
-
+    async def _register(self) -> None:
         # RabbitMQ 4.3 takes the limit from here; older ones ignore it and have one limit for all.
         arguments: FieldTable = {"x-consumer-timeout": CONSUMER_TIMEOUT_MS}
-        self._tag = await self._queue.consume(receive, arguments=arguments)
-        self._channel.reopen_callbacks.add(self._look_below)
-        await self._look_below()
+        async with broker_call(CALL_S):
+            await self._channel.ready()
+            underlay = cast("Channel", await self._channel.get_underlay_channel())
+            answer = await underlay.basic_consume(self._queue, self._receive, arguments=arguments)
+        self._underlay, self._tag = underlay, answer.consumer_tag or ""
 
-    async def _look_below(self, *_: object) -> None:
-        self._underlay = cast("Channel", await self._channel.get_underlay_channel())
+    async def _receive(self, message: DeliveredMessage) -> None:
+        self._inbox.put_nowait(self._wrap(message))
+
+    async def _keep_registered(self) -> None:
+        """Look every second whether the registration holds: it ends with its channel, or by the broker's word."""
+        while True:
+            await asyncio.sleep(WATCH_S)
+            if not self.registered:
+                try:
+                    await self._register()
+                except BrokerLostError as error:
+                    log.warning("not consuming %s: %s", self._queue, error)
 
     @property
     def registered(self) -> bool:
@@ -194,10 +110,17 @@ class Consumer:
 
     async def stop(self) -> None:
         """Ask the broker for no more messages, and give back those that nobody has taken yet."""
-        with suppress(BrokerLostError):  # a lost connection sends none either
-            async with broker_call(CALL_S):
-                await self._queue.cancel(self._tag)
+        self.close()
+        if self._underlay is not None:
+            with suppress(BrokerLostError):  # a lost connection sends none either
+                async with broker_call(CALL_S):
+                    await self._underlay.basic_cancel(self._tag)
         while not self._inbox.empty():
             if (delivery := self._inbox.get_nowait()) is not None:
                 await delivery.give_back()
         self._inbox.put_nowait(None)
+
+    def close(self) -> None:
+        """Renew the registration no more."""
+        for task in self._watch:
+            task.cancel()

@@ -51,9 +51,10 @@ def parse_task(
     try:
         message = TaskMessage.model_validate(raw)
     except ValidationError as error:
-        raise found.as_error(found.of_validation(error, TaskMessage) + problems) from None
+        count = error.error_count() + len(problems)
+        raise found.as_error(found.of_validation(error, TaskMessage) + problems, count) from None
     if problems:
-        raise found.as_error(problems)
+        raise found.as_error(problems, len(problems))
     traceparent, tracestate = head.trace(headers)
     source = message.sources[0]
     notification = message.notification
@@ -92,14 +93,14 @@ def identify(body: bytes, message_id: str | None) -> Identity:
 def _load(body: bytes, limits: LimitSettings) -> Any:
     if len(body) > limits.body_bytes:
         what = f"the message has {len(body)} bytes; the most is {limits.body_bytes}"
-        raise found.as_error([Problem("$", Code.INVALID_ARGUMENT, what)])
+        raise found.as_error([Problem("$", Code.INVALID_ARGUMENT, what)], 1)
     try:
         return jiter.from_json(body, float_mode="decimal", allow_inf_nan=False, catch_duplicate_keys=True)
     except ValueError as error:
         # Out of decimal's own range, jiter reports an internal error.
         reason = "a number is out of range" if "InvalidOperation" in str(error) else str(error)
         what = f"the message is not a JSON object in UTF-8: {reason}"
-        raise found.as_error([Problem("$", Code.INVALID_ARGUMENT, what)]) from error
+        raise found.as_error([Problem("$", Code.INVALID_ARGUMENT, what)], 1) from error
 
 
 def _entries(message: TaskMessage, outputs: list[Output]) -> Iterator[Entry]:

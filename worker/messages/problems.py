@@ -16,18 +16,16 @@ MAX_LISTED = 100
 
 
 def of_validation(error: ValidationError, model: type[BaseModel]) -> list[Problem]:
-    """Translate pydantic's findings; `model` is the one that was validated against."""
+    """Translate the first 100 of pydantic's findings; `model` is the one that was validated against."""
     names = _field_names(model)
-    return [_problem(detail, names) for detail in error.errors(include_url=False, include_context=False)]
+    details = error.errors(include_url=False, include_context=False)[:MAX_LISTED]
+    return [_problem(detail, names) for detail in details]
 
 
-def as_error(problems: list[Problem]) -> TaskError:
-    """Put all problems into one error, under the code of the first; at most 100 are listed, all are counted."""
+def as_error(problems: list[Problem], count: int) -> TaskError:
+    """Put problems into one error, under the code of the first; at most 100 are listed, `count` is of all."""
     first = problems[0]
-    rest = len(problems) - 1
-    message = f"{first.path}: {first.message}" + (
-        f" (and {rest} more: {len(problems)} problems in all)" if rest else ""
-    )
+    message = f"{first.path}: {first.message}" + (f" ({count} problems in all)" if count > 1 else "")
     return TaskError(first.code, message, problems=tuple(problems[:MAX_LISTED]))
 
 
@@ -45,7 +43,8 @@ def _problem(detail: ErrorDetails, names: set[str]) -> Problem:
         near = get_close_matches(name[:80], names, n=1)
         hint = f"; did you mean {near[0]}?" if near else "; leave it out"
         return Problem(path, Code.INVALID_ARGUMENT, f"there is no field {name[:80]!r}{hint}")
-    return Problem(path, Code.INVALID_ARGUMENT, f"{detail['msg']}; got {_shown(detail['input'])}")
+    what = "Input should be an object" if kind == "model_type" else detail["msg"]
+    return Problem(path, Code.INVALID_ARGUMENT, f"{what}; got {_shown(detail['input'])}")
 
 
 def _shown(value: object) -> str:

@@ -1,13 +1,12 @@
 """The rules across the fields of a task message, checked on whatever of it is readable.
 
-They run beside the check of each field by itself, so that one answer lists everything wrong. `LIMITS_OF_SCHEMA` says
-which rules of the wire no JSON Schema can express.
+They run beside the check of each field by itself, so that one answer lists everything wrong. What a field may be by
+itself is in `task_message`; which of these rules no JSON Schema can say is listed in `schema`.
 """
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import combinations
 from typing import Any
 
 from worker.errors import Code, Problem, TaskError
@@ -16,7 +15,7 @@ from worker.messages.fields import is_empty
 from worker.messages.task_message import FORMATS
 from worker.settings import LimitSettings
 from worker.task import Location, Template
-from worker.template import clash, parse_location, parse_template
+from worker.template import clashes, parse_location, parse_template
 
 MAX_SOURCES = 11
 _STAND_IN = Location("oss", "unknown", "unknown/unknown.bin")
@@ -58,9 +57,9 @@ def check_across(raw: Any, limits: LimitSettings, created_at: datetime) -> tuple
         except TaskError as error:
             problems.append(Problem(f"{path}.URI", error.code, error.message))
     extended = _location(member(member(raw, "Notification"), "ExtendedMessageURI"))
-    fixed = [("$.Notification.ExtendedMessageURI", extended), ("$.Sources[0].URI", source)]
-    others = [Output(path, _constant(each), 1) for path, each in fixed if each]
-    return outputs, problems + list(_clashes(outputs + others))
+    named = [("$.Notification.ExtendedMessageURI", extended), ("$.Sources[0].URI", source)]
+    fixed = [Output(path, _constant(each), 1) for path, each in named if each]
+    return outputs, problems + list(_clash_problems(outputs, fixed))
 
 
 def _source_problems(raw: Any) -> Iterator[Problem]:
@@ -107,15 +106,16 @@ def _output(path: str, snapshot: Any, scope: _Scope) -> Iterator[Output]:
         image=FORMATS.get(image, Format.JPG) if isinstance(image, str) else Format.JPG,
         max_index=count,
     )
-    yield Output(path, template, count)
+    yield Output(f"{path}.URI", template, count)
 
 
-def _clashes(outputs: list[Output]) -> Iterator[Problem]:
-    for one, other in combinations(outputs, 2):
-        key = clash(one.template, one.count, other.template, other.count)
-        if key:
-            what = f"this and {other.path} can both name {one.template.bucket}/{key}: each needs a key of its own"
-            yield Problem(one.path, Code.INVALID_ARGUMENT, what)
+def _clash_problems(outputs: list[Output], fixed: list[Output]) -> Iterator[Problem]:
+    """Find what could overwrite what; `fixed` are the objects that are named without a template."""
+    both = outputs + fixed
+    for one, other, name in clashes([(each.template, each.count) for each in both]):
+        at, with_path = (one, both[other].path) if other >= len(outputs) else (other, both[one].path)
+        what = f"this and {with_path} can both name {name}: each needs a key of its own"
+        yield Problem(both[at].path, Code.INVALID_ARGUMENT, what)
 
 
 def _string_tags(raw: Any) -> dict[str, str]:

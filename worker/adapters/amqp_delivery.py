@@ -1,0 +1,132 @@
+"""One task message from RabbitMQ, and the ways to be done with it. Must not know what the message says."""
+
+import logging
+import random
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import datetime
+from typing import cast
+
+from aio_pika import DeliveryMode, Message
+from aiormq.abc import DeliveredMessage
+from pamqp.common import FieldTable
+
+from worker.adapters.amqp_publish import Publisher, broker_call
+from worker.adapters.topology import Topology
+from worker.messages.headers import task_id
+from worker.ports import BrokerLostError
+
+SETTLE_S = 10
+PARK_REASON_BYTES = 1024
+# What the broker writes into a message, or obeys in one: on a copy it would be untrue, or send it elsewhere.
+BROKER_HEADERS = ("x-death", "x-first-death-", "x-last-death-", "x-delivery-count", "x-acquired-count", "CC", "BCC")
+
+log = logging.getLogger(__name__)
+
+
+class AmqpDelivery:
+    """One task message. It belongs to the channel that it came on: when that is gone, the broker sends it again."""
+
+    def __init__(self, message: DeliveredMessage, publisher: Publisher, names: Topology, jitter: float) -> None:
+        self._message = message
+        self._properties = message.header.properties
+        self._publisher = publisher
+        self._names = names
+        self._jitter = jitter
+
+    @property
+    def body(self) -> bytes:
+        """The message body, unparsed."""
+        return self._message.body
+
+    @property
+    def message_id(self) -> str | None:
+        """The AMQP property, where the publisher set it."""
+        return self._properties.message_id
+
+    @property
+    def timestamp(self) -> datetime | None:
+        """When the publisher says the message was made (UTC)."""
+        return self._properties.timestamp
+
+    @property
+    def headers(self) -> Mapping[str, object]:
+        """The AMQP headers, untrusted."""
+        return self._properties.headers or {}
+
+    @property
+    def redelivered(self) -> bool:
+        """Whether the broker has delivered the message before."""
+        return bool(self._message.redelivered)
+
+    @property
+    def delivery_count(self) -> int:
+        """How many deliveries of this copy ended without an acknowledgement, by crashes and lost connections."""
+        count = self.headers.get("x-delivery-count")
+        return count if isinstance(count, int) else 0
+
+    @property
+    def stale(self) -> bool:
+        """Whether its channel is gone, so that the broker delivers the message again."""
+        return self._message.channel.is_closed
+
+    async def ack(self) -> None:
+        """Settle: the broker may forget the message. A lost connection makes this a no-op: it comes again."""
+        try:
+            async with broker_call(SETTLE_S):
+                await self._message.channel.basic_ack(self._tag)
+        except BrokerLostError as error:
+            self._publisher.counts.acks_lost += 1
+            log.warning("task %s: acknowledgement lost, it will be delivered again: %s", self._task_id, error)
+
+    async def retry(self, delay_s: int, headers: Mapping[str, str | int]) -> None:
+        """Publish a copy, with `headers` added, to the delay queue for `delay_s`, confirmed. Does not ack.
+
+        Raises `BrokerLostError`.
+        """
+        # Never above the queue's own limit: a message at the head that lives longer would hold up all behind it.
+        share = random.uniform(1 - self._jitter, 1)  # noqa: S311 - nothing secret
+        copy = self._copy(headers, expiration_s=delay_s * share)
+        await self._publisher.publish_alone(self._names.retry, self._names.retry_key(delay_s), copy)
+
+    async def park(self, code: str, reason: str) -> None:
+        """Publish a copy to the dead-letter exchange, with the reason, confirmed. Does not ack.
+
+        Raises `BrokerLostError`.
+        """
+        short = reason.encode()[:PARK_REASON_BYTES].decode(errors="ignore")
+        copy = self._copy({"x-park-code": code, "x-park-reason": short})
+        await self._publisher.publish_alone(self._names.dead, self._names.lane, copy)
+
+    async def give_back(self) -> None:
+        """Return the message to the queue untouched, for another worker."""
+        with suppress(BrokerLostError):  # then the broker does so by itself
+            async with broker_call(SETTLE_S):
+                await self._message.channel.basic_nack(self._tag, requeue=True)
+
+    @property
+    def _tag(self) -> int:
+        return cast("int", self._message.delivery_tag)  # every delivery has one
+
+    @property
+    def _task_id(self) -> str:
+        return task_id(self.body, self.message_id)
+
+    def _copy(self, headers: Mapping[str, str | int], expiration_s: float | None = None) -> Message:
+        kept = {name: value for name, value in self.headers.items() if not name.startswith(BROKER_HEADERS)}
+        original = self._properties
+        return Message(
+            self.body,
+            headers=cast("FieldTable", {**kept, **headers}),
+            content_type=original.content_type,
+            content_encoding=original.content_encoding,
+            correlation_id=original.correlation_id,
+            reply_to=original.reply_to,
+            priority=original.priority,
+            type=original.message_type,
+            app_id=original.app_id,
+            timestamp=original.timestamp,
+            message_id=self._task_id,
+            expiration=expiration_s,
+            delivery_mode=DeliveryMode.PERSISTENT,
+        )

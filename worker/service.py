@@ -1,0 +1,216 @@
+"""The composition root: makes the parts, starts and stops them in order. The only module that names adapters."""
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from platform import python_version
+from time import monotonic
+
+import av
+import structlog
+from prometheus_client import CollectorRegistry
+
+from worker import __version__
+from worker.adapters.amqp import Broker
+from worker.adapters.files import LocalStore
+from worker.adapters.pool import DecoderPool
+from worker.adapters.s3 import S3Store
+from worker.adapters.topology import TopologyError
+from worker.errors import TaskError
+from worker.handler import Handler
+from worker.health import serve_health
+from worker.metrics import Metrics
+from worker.ports import BrokerLostError
+from worker.settings import Settings
+from worker.stores import AllowedBuckets, OnRequest
+
+log = structlog.stdlib.get_logger(__name__)
+
+SUPERVISE_S = 1.0
+EXIT_TERMINATED = 128 + signal.SIGTERM
+
+
+async def serve(settings: Settings) -> int:
+    """Run the worker until SIGTERM or SIGINT; returns the exit status.
+
+    0: drained. 1: broker or store were not usable in time, or consuming could not be resumed. 143: told twice to stop.
+    """
+    stopping = _stop_signals()
+    try:
+        async with AsyncExitStack() as stack:
+            return await _serve(settings, stack, stopping)
+    except (BrokerLostError, TopologyError) as error:
+        log.error("giving up", error=str(error))  # noqa: TRY400 - what happened is known; a traceback says no more
+    except TaskError as error:
+        log.error("giving up", code=error.code, error=error.message)  # noqa: TRY400 - as above
+    return 1
+
+
+async def _serve(settings: Settings, stack: AsyncExitStack, stopping: asyncio.Queue[None]) -> int:
+    metrics = Metrics(CollectorRegistry())
+    metrics.build.info({"version": __version__, "ffmpeg": av.ffmpeg_version_info, "python": python_version()})
+    pool = await stack.enter_async_context(DecoderPool(settings.pool))
+    store = await stack.enter_async_context(open_store(settings, metrics.observe_request))
+    await _usable(store.check, settings.amqp.startup_deadline_s)
+    broker = await stack.enter_async_context(Broker(settings.amqp, settings.retry))
+    await broker.prepare()
+    handler = Handler(store=store, decoders=pool, announcer=broker, settings=settings, metrics=metrics)
+    draining = asyncio.Event()
+    _watch(metrics, pool, broker)
+    port = await stack.enter_async_context(
+        serve_health(
+            settings.http.host, settings.http.port, metrics.registry, lambda: _not_ready(broker, pool, draining)
+        )
+    )
+    await broker.start_consuming(settings.pool.slots)
+    log.info("serving", queue=broker.topology.task_queue, slots=settings.pool.slots, port=port, version=__version__)
+    return await _consume(settings, broker, handler, stopping, draining)
+
+
+async def _consume(
+    settings: Settings, broker: Broker, handler: Handler, stopping: asyncio.Queue[None], draining: asyncio.Event
+) -> int:
+    """Hand deliveries to the handler until told to stop, then let what runs finish within the drain time."""
+    receiving = asyncio.create_task(_receive(broker, handler))
+    supervising = asyncio.create_task(_supervise(broker, settings.amqp.recovery_deadline_s))
+    stop = asyncio.create_task(stopping.get())
+    first, _ = await asyncio.wait({receiving, supervising, stop}, return_when=asyncio.FIRST_COMPLETED)
+    draining.set()
+    if supervising in first:
+        log.error("not consuming for too long, giving up", deadline_s=settings.amqp.recovery_deadline_s)
+    log.info("draining", timeout_s=settings.drain_timeout_s)
+    await broker.stop_consuming()
+    again = asyncio.create_task(stopping.get())
+    await asyncio.wait({receiving, again}, timeout=settings.drain_timeout_s, return_when=asyncio.FIRST_COMPLETED)
+    in_time, hurried = receiving.done(), again.done()
+    for task in (receiving, supervising, stop, again):
+        task.cancel()
+    outcomes = await asyncio.gather(receiving, supervising, stop, again, return_exceptions=True)
+    log.info("stopped", in_time=in_time)
+    if isinstance(outcomes[0], Exception):
+        raise outcomes[0]
+    if supervising in first:
+        return 1
+    return EXIT_TERMINATED if hurried else 0
+
+
+async def _receive(broker: Broker, handler: Handler) -> None:
+    """Handle deliveries side by side, as many as the broker hands out; ends when all are done after the last came."""
+    async with asyncio.TaskGroup() as group:
+        async for delivery in broker.deliveries():
+            group.create_task(handler.handle(delivery))
+
+
+async def _supervise(broker: Broker, deadline_s: float) -> None:
+    """Return when nothing could be consumed for `deadline_s`."""
+    last = monotonic()
+    while monotonic() - last < deadline_s:
+        if broker.consuming:
+            last = monotonic()
+        await asyncio.sleep(SUPERVISE_S)
+
+
+async def _usable(check: Callable[[], Awaitable[None]], deadline_s: float) -> None:
+    """Wait until `check` passes. Raises its `TaskError` at once when waiting cannot help, else after the deadline."""
+    started = monotonic()
+    while True:
+        try:
+            return await check()
+        except TaskError as error:
+            if not error.retryable or monotonic() - started > deadline_s:
+                raise
+            log.warning("the store is not usable yet", code=error.code, error=error.message)
+        await asyncio.sleep(SUPERVISE_S)
+
+
+async def _not_ready(broker: Broker, pool: DecoderPool, draining: asyncio.Event) -> list[str]:
+    """List why no task would be worked on now."""
+    facts = {
+        "draining": draining.is_set(),
+        "no connection to the broker": not broker.connected,
+        "not consuming": not broker.consuming,
+        "the broker takes no publications": await broker.blocked(),
+        "no decoder process": pool.workers == 0,
+    }
+    return [reason for reason, holds in facts.items() if holds]
+
+
+def _watch(metrics: Metrics, pool: DecoderPool, broker: Broker) -> None:
+    metrics.watch("decoders", "Live decoder processes.", lambda: pool.workers)
+    metrics.watch("decoders_busy", "Decoder processes at work.", lambda: pool.busy)
+    metrics.watch("decoder_max_rss_bytes", "Resident memory of the largest decoder.", lambda: pool.max_rss_bytes)
+    metrics.watch("amqp_connected", "Whether both connections to the broker are up.", lambda: broker.connected)
+    metrics.watch("consuming", "Whether the broker sends tasks.", lambda: broker.consuming)
+    metrics.watch("amqp_reconnects", "Connections to the broker that were restored.", lambda: broker.counts.reconnects)
+    metrics.watch("acks_lost", "Acknowledgements that a lost connection swallowed.", lambda: broker.counts.acks_lost)
+    metrics.watch_restarts(lambda reason: pool.restarts[reason])
+
+
+@asynccontextmanager
+async def open_store(settings: Settings, on_request: OnRequest) -> AsyncIterator[LocalStore | S3Store]:
+    """Open the store that the settings name."""
+    if settings.store.kind == "s3":
+        async with S3Store(settings.store, on_request=on_request) as store:
+            yield store
+    else:
+        allowed = AllowedBuckets(settings.store.source_buckets, settings.store.target_buckets)
+        yield LocalStore(settings.store.root, allowed=allowed, on_request=on_request)
+
+
+def _stop_signals() -> asyncio.Queue[None]:
+    """A queue with an item for each SIGTERM or SIGINT."""
+    stopping: asyncio.Queue[None] = asyncio.Queue()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopping.put_nowait, None)
+    return stopping
+
+
+# --- one task without a broker
+
+
+@dataclass(frozen=True, slots=True)
+class LoneDelivery:
+    """A task message that came from a file: there is nobody to settle it with."""
+
+    body: bytes
+    message_id: str | None = None
+    timestamp: datetime | None = None
+    headers: Mapping[str, object] = field(default_factory=dict)
+
+    async def ack(self) -> None:
+        """Do nothing."""
+
+    async def retry(self, delay_s: int, headers: Mapping[str, str | int]) -> None:
+        """Never happens: a lone task has one attempt."""
+        raise AssertionError(delay_s, headers)
+
+    async def give_back(self) -> None:
+        """Do nothing."""
+
+    async def park(self, code: str, reason: str) -> None:
+        """Do nothing: the event tells."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """Hands events to a function instead of an exchange."""
+
+    tell: Callable[[str, bytes], None]
+
+    async def announce(self, routing_key: str, body: bytes, content_type: str, *, confirm: bool = True) -> None:  # noqa: ARG002
+        """Tell at once."""
+        self.tell(routing_key, body)
+
+
+async def run_task(settings: Settings, body: bytes, tell: Callable[[str, bytes], None]) -> None:
+    """Do one task without a broker and without a second attempt; `tell` gets the routing key and body of each event."""
+    once = settings.retry.model_copy(update={"max_attempts": 1})
+    pool = settings.pool.model_copy(update={"slots": 1})
+    settings = settings.model_copy(update={"retry": once, "pool": pool})
+    metrics = Metrics(CollectorRegistry())
+    async with DecoderPool(settings.pool) as decoders, open_store(settings, metrics.observe_request) as store:
+        handler = Handler(store=store, decoders=decoders, announcer=Listener(tell), settings=settings, metrics=metrics)
+        await handler.handle(LoneDelivery(body))
