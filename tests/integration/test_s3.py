@@ -3,12 +3,17 @@
 import asyncio
 import contextlib
 import logging
+import os
 import re
 import secrets
+import signal
 import socket
 import struct
+import subprocess
+import sys
 from collections import deque
 from contextlib import aclosing, asynccontextmanager, closing
+from pathlib import Path
 
 import pytest
 
@@ -375,6 +380,34 @@ async def test_no_secret_is_ever_logged(server, place, caplog):
     assert server.secret_key not in repr(settings_of(server, server.endpoint))
     for name in ("botocore", "botocore.auth", "aiobotocore", "urllib3"):
         assert not logging.getLogger(name).isEnabledFor(logging.DEBUG)
+
+
+SERVE_UNTIL_CTRL_C = """
+import signal
+from devkit.s3 import seaweed
+with seaweed() as server:
+    print(server.endpoint, flush=True)
+    signal.pause()
+"""
+
+
+def test_ctrl_c_leaves_no_server_and_no_files_behind(tmp_path):
+    """Its sockets in `/tmp` are named by port, so others' are told apart."""
+    command = [sys.executable, "-c", SERVE_UNTIL_CTRL_C]
+    root = Path(__file__).parents[2]
+    environment = os.environ | {"TMPDIR": str(tmp_path)}
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=root, env=environment
+    ) as process:
+        port = int(process.stdout.readline().rpartition(":")[2])
+        grpc_socket = Path(f"/tmp/seaweedfs-s3-grpc-{port + 10_000}.sock")
+        assert grpc_socket.exists()
+        process.send_signal(signal.SIGINT)
+        process.wait()
+    with socket.socket() as client, pytest.raises(ConnectionRefusedError):
+        client.connect(("127.0.0.1", port))
+    assert not grpc_socket.exists()
+    assert list(tmp_path.iterdir()) == []
 
 
 async def test_moto_serves_the_store_too():
