@@ -16,7 +16,9 @@ from worker.media.plan import Format, Mode
 OUTCOMES = ("succeeded", "failed", "canceled", "postponed", "requeued")
 STAGES = ("stat", "probe", "decode", "encode", "upload", "announce")
 RESTARTS = ("recycled", "crashed", "timeout", "memory", "canceled")
-OPERATIONS = ("stat", "read", "write", "check")
+OPERATIONS = (
+    "check", "stat", "read", "write", "create_upload", "write_part", "complete_upload", "abort_upload",
+)  # fmt: skip
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 WAITS = (0.1, 0.5, 1, 5, 15, 30, 60, 120, 300, 600, 1800, 3600, 14400)
 SIZES = tuple(4.0**k * 16384 for k in range(10))

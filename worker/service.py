@@ -9,7 +9,6 @@ from datetime import datetime
 from platform import python_version
 from time import monotonic
 
-import av
 import structlog
 from prometheus_client import CollectorRegistry
 
@@ -22,6 +21,7 @@ from worker.adapters.topology import TopologyError
 from worker.errors import TaskError
 from worker.handler import Handler
 from worker.health import serve_health
+from worker.media.container import ffmpeg_version
 from worker.metrics import Metrics
 from worker.ports import BrokerLostError
 from worker.settings import Settings
@@ -51,7 +51,7 @@ async def serve(settings: Settings) -> int:
 
 async def _serve(settings: Settings, stack: AsyncExitStack, stopping: asyncio.Queue[None]) -> int:
     metrics = Metrics(CollectorRegistry())
-    metrics.build.info({"version": __version__, "ffmpeg": av.ffmpeg_version_info, "python": python_version()})
+    metrics.build.info({"version": __version__, "ffmpeg": ffmpeg_version(), "python": python_version()})
     pool = await stack.enter_async_context(DecoderPool(settings.pool))
     store = await stack.enter_async_context(open_store(settings, metrics.observe_request))
     await _usable(store.check, settings.amqp.startup_deadline_s)
