@@ -1,9 +1,10 @@
 """Task messages as they come from RabbitMQ. Owns the consumer and keeps it registered.
 
-The consumer is registered with aiormq, below aio-pika, for two reasons. aio-pika turns a message into an object first
-and, should a property be odd (a delivery mode of 3), drops it there, unsettled: one such message for each slot, and the
-worker is deaf. And the task in which a callback runs is cancelled when its channel closes; so the callback only hands
-over, and work that has begun goes on, to find out at its acknowledgement that the message will come again.
+The consumer is registered with aiormq, below aio-pika, which restores the channel but is not asked to restore the
+consumer: whether we are registered is then seen at one place, and a queue that was deleted or changed meanwhile shows
+as "not consuming" instead of in an endless loop of reconnecting. The task in which a callback runs is cancelled when
+its channel closes; so the callback only hands over, and work that has begun goes on, to find out at its acknowledgement
+that the message will come again.
 """
 
 import asyncio
