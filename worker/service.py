@@ -24,7 +24,7 @@ from worker.health import serve_health
 from worker.media.container import ffmpeg_version
 from worker.metrics import Metrics
 from worker.ports import BrokerLostError
-from worker.settings import Settings
+from worker.settings import Amqp, Settings
 from worker.stores import AllowedBuckets, OnRequest
 
 log = structlog.stdlib.get_logger(__name__)
@@ -59,7 +59,7 @@ async def _serve(settings: Settings, stack: AsyncExitStack, stopping: asyncio.Qu
     await broker.prepare()
     handler = Handler(store=store, decoders=pool, announcer=broker, settings=settings, metrics=metrics)
     draining = asyncio.Event()
-    _watch(metrics, pool, broker)
+    watch_gauges(metrics, pool, broker)
     port = await stack.enter_async_context(
         serve_health(
             settings.http.host, settings.http.port, metrics.registry, lambda: _not_ready(broker, pool, draining)
@@ -138,7 +138,8 @@ async def _not_ready(broker: Broker, pool: DecoderPool, draining: asyncio.Event)
     return [reason for reason, holds in facts.items() if holds]
 
 
-def _watch(metrics: Metrics, pool: DecoderPool, broker: Broker) -> None:
+def watch_gauges(metrics: Metrics, pool: DecoderPool, broker: Broker) -> None:
+    """Register what the parts know of themselves, to be asked at each scrape."""
     metrics.watch("decoders", "Live decoder processes.", lambda: pool.workers)
     metrics.watch("decoders_busy", "Decoder processes at work.", lambda: pool.busy)
     metrics.watch("decoder_max_rss_bytes", "Resident memory of the largest decoder.", lambda: pool.max_rss_bytes)
@@ -158,6 +159,42 @@ async def open_store(settings: Settings, on_request: OnRequest) -> AsyncIterator
     else:
         allowed = AllowedBuckets(settings.store.source_buckets, settings.store.target_buckets)
         yield LocalStore(settings.store.root, allowed=allowed, on_request=on_request)
+
+
+@asynccontextmanager
+async def open_broker(settings: Settings, deadline_s: float) -> AsyncIterator[Broker]:
+    """Connect to the broker as a client that publishes tasks or listens to events, with everything declared or checked.
+
+    Raises `BrokerLostError`: not reachable within `deadline_s` seconds, or not set up as the settings say.
+    """
+    async with Broker(_impatient(settings.amqp, deadline_s), settings.retry) as broker:
+        try:
+            await broker.prepare()
+        except TopologyError as error:
+            raise BrokerLostError(f"the broker is not set up for these settings: {error}") from error
+        yield broker
+
+
+async def survey_topology(settings: Settings, deadline_s: float, *, declare: bool) -> tuple[list[str], list[str]]:
+    """List the names of the exchanges and queues that the worker needs, and what is wrong with them on the broker.
+
+    With `declare` the missing ones are made first. Raises `BrokerLostError`.
+    """
+    async with Broker(_impatient(settings.amqp, deadline_s), settings.retry) as broker:
+        parts = (("exchange", broker.topology.exchanges), ("queue", broker.topology.queues))
+        names = [f"{kind} {one.name}" for kind, ones in parts for one in ones]
+        try:
+            if declare:
+                await broker.declare()
+        except TopologyError as error:
+            return names, error.findings
+        return names, await broker.check()
+
+
+def _impatient(amqp: Amqp, deadline_s: float) -> Amqp:
+    """Change time limits for a person who waits for an answer."""
+    names = ("connect_timeout_s", "startup_deadline_s", "publish_timeout_s", "publish_deadline_s")
+    return amqp.model_copy(update=dict.fromkeys(names, deadline_s))
 
 
 def _stop_signals() -> asyncio.Queue[None]:

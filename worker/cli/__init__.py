@@ -1,0 +1,1 @@
+"""The command line: parses, calls `worker.service`, prints. Decides nothing about tasks."""

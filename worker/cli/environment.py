@@ -1,0 +1,101 @@
+"""The settings as the environment gives them, and what to tell somebody whose environment gives wrong ones."""
+
+import os
+from difflib import get_close_matches
+
+from pydantic import BaseModel, SecretStr, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
+from pydantic_settings import SettingsError
+
+from worker.settings import Settings
+
+PREFIX = "FRAME_CAPTURE_"
+SECRETS_DIR = f"{PREFIX}SECRETS_DIR"
+
+
+class UnusableSettingsError(Exception):
+    """The settings cannot be used; `lines` tell of each wrong variable what would be right."""
+
+    def __init__(self, lines: list[str]) -> None:
+        super().__init__("; ".join(lines))
+        self.lines = lines
+
+
+def load_settings() -> Settings:
+    """Read the settings from the environment and from the directory of secrets. Raises `UnusableSettingsError`."""
+    try:
+        settings = Settings(_secrets_dir=os.environ.get(SECRETS_DIR) or None)
+    except ValidationError as error:
+        found = [_explained(detail) for detail in error.errors(include_url=False)]
+        raise UnusableSettingsError(found + _strangers()) from error
+    except SettingsError as error:
+        raise UnusableSettingsError([_undecodable(error), *_strangers()]) from error
+    if strangers := _strangers():
+        raise UnusableSettingsError(strangers)
+    return settings
+
+
+def quiet_level(settings: Settings, otherwise: str) -> str:
+    """Choose the log level of a command that itself tells a person what happens: as set, `otherwise` if it is not."""
+    return settings.log_level if "log_level" in settings.model_fields_set else otherwise
+
+
+def variables() -> dict[str, FieldInfo]:
+    """Give the field behind each variable, by the variable's name."""
+    fields: dict[str, FieldInfo] = {}
+    for name, field in Settings.model_fields.items():
+        section = field.annotation
+        if isinstance(section, type) and issubclass(section, BaseModel):
+            fields |= {f"{PREFIX}{name}__{inner}".upper(): each for inner, each in section.model_fields.items()}
+        else:
+            fields[f"{PREFIX}{name}".upper()] = field
+    return fields
+
+
+def _explained(detail: ErrorDetails) -> str:
+    name = PREFIX + "__".join(part for part in detail["loc"] if isinstance(part, str)).upper()
+    if detail["type"] == "extra_forbidden":
+        return _unknown(name)
+    field = variables().get(name)
+    given = "" if field is None or field.annotation is SecretStr else f"; got {detail['input']!r}"
+    meaning = f" ({field.description})" if field and field.description else ""
+    return f"{name}: {detail['msg'][:1].lower()}{detail['msg'][1:]}{given}{meaning}"
+
+
+def _undecodable(error: SettingsError) -> str:
+    """Tell which variable should be JSON and is not: pydantic-settings names only its section."""
+    text = getattr(error.__cause__, "doc", None)
+    names = [name for name, value in os.environ.items() if name.startswith(PREFIX) and value == text]
+    if not names:
+        return f"{SECRETS_DIR}: {error}"
+    field = variables().get(names[0])
+    meaning = field.description if field and field.description else "JSON, or a variable for each of its settings"
+    return f"{names[0]}: should be JSON such as [1, 2] or {{}}; got {text!r} ({meaning})"
+
+
+def _strangers() -> list[str]:
+    """Tell of variables that look like settings and are none.
+
+    Kubernetes sets variables such as FRAME_CAPTURE_PORT_8080_TCP for a service of that name: they have no section,
+    and are let be unless they resemble a setting.
+    """
+    known = variables()
+    sections = {f"{PREFIX}{name}".upper() for name in Settings.model_fields}
+    strangers = [
+        name
+        for name in sorted(os.environ)
+        if name.startswith(PREFIX) and name not in known and name.split("__")[0] not in sections and name != SECRETS_DIR
+    ]
+    return [_unknown(name) for name in strangers if "__" in name or _resembling(name)]
+
+
+def _unknown(name: str) -> str:
+    near = _resembling(name)
+    return f"{name}: there is no such setting; " + (f"did you mean {near}?" if near else "docs/settings.md lists all")
+
+
+def _resembling(name: str) -> str:
+    short = {each.removeprefix(PREFIX): each for each in variables()}
+    near = get_close_matches(name.removeprefix(PREFIX), short, n=1, cutoff=0.8)
+    return short[near[0]] if near else ""
