@@ -53,6 +53,8 @@ class Broker:
 
     async def start(self) -> None:
         """Connect, trying until the start-up deadline. Raises `BrokerLostError` then."""
+        if not self._settings.url.get_secret_value().startswith(("amqp://", "amqps://")):
+            raise BrokerLostError("FRAME_CAPTURE_AMQP__URL must begin with amqp:// or amqps://")  # it holds a password
         deadline_s = self._settings.startup_deadline_s
         try:
             await persist(self._connect, deadline_s)
