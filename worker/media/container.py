@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
 from fractions import Fraction
 from typing import BinaryIO, Self, TypeAlias
 
@@ -98,6 +99,39 @@ class Media:
         self._unread.clear()
         self.container.seek(pts, stream=self.stream)
         self._demuxed = self.container.demux(self.stream)
+
+    def key_packets(self, start_pts: int | None = None) -> Iterator[VideoPacket]:
+        """Yield the packets that are marked as keyframes, in order: from the file's start, or where the index is good,
+
+        from the last at or before `start_pts`. What lies between is left unread where the container allows.
+        """
+        if start_pts is not None and self.seekable:
+            self.seek(start_pts)
+        if self.format_name != "mov":
+            self.stream.discard = Discard.nonkey
+        skipped_to = None
+        while (packet := self.read()) is not None:
+            early = skipped_to is not None and packet.dts is not None and packet.dts < skipped_to
+            if packet.is_keyframe and not early:
+                yield packet
+                if self.format_name == "mov" and packet.dts is not None:
+                    skipped_to = self._skip_to_key_after(packet.dts)
+
+    def _skip_to_key_after(self, dts: int) -> int | None:
+        """Seek to the next keyframe of an MP4 file's index; give its dts, or None where the index ends (fragments).
+
+        FFmpeg's own skipping (`Discard.nonkey`) forgets to count the composition offsets of what it skips, and so gives
+        the keyframes of files with B-frames a wrong pts (`mov_read_packet`, up to 8.0).
+        """
+        entries = self.stream.index_entries
+        place = entries.search_timestamp(dts + 1, backward=False)
+        if place < 0:
+            return None
+        found = entries[place].timestamp
+        after = entries.search_timestamp(found + 1, backward=False)
+        # From its dts FFmpeg would land one keyframe early where later packets are shown before this one (open GOP).
+        self.seek(entries[after].timestamp - 1 if after >= 0 else found)
+        return found
 
     @property
     def time_base(self) -> Fraction:

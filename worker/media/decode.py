@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 import av
-from av.stream import Discard
 from av.video.frame import VideoFrame
 
 from worker.errors import Code, TaskError
@@ -136,10 +135,7 @@ class FrameReader:
     def keyframes(self, start_s: Fraction) -> Iterator[Shot]:
         """Yield each frame from `start_s` on that decodes on its own, from its packet alone."""
         first = self.origin_pts + -int((self.tolerance_s - start_s) // self._time_base)
-        if self._media.seekable and start_s > SEEK_AHEAD_S:
-            self._media.seek(first)
-        self._media.stream.discard = Discard.nonkey
-        while (packet := self._media.read()) is not None:
+        for packet in self._media.key_packets(first if start_s > SEEK_AHEAD_S else None):
             if packet.pts is None or packet.pts < first or self._media.access(packet) < Access.ALONE:
                 continue
             frame = self._decode_alone(packet)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from fractions import Fraction
 
-from av.stream import Discard
-
 from worker.media.access import Access
 from worker.media.container import Media, VideoPacket
 
@@ -57,11 +55,8 @@ def end_pts(media: Media) -> Fraction | None:
 
 def key_pts(media: Media, start_pts: int) -> list[int]:
     """Return the pts of the keyframes at or after `start_pts` that decode on their own."""
-    if media.seekable:
-        media.seek(start_pts)
-    media.stream.discard = Discard.nonkey
-    found: list[int] = []
-    while (packet := media.read()) is not None:
-        if packet.pts is not None and packet.pts >= start_pts and media.access(packet) >= Access.ALONE:
-            found.append(packet.pts)
-    return sorted(found)
+    return sorted(
+        packet.pts
+        for packet in media.key_packets(start_pts)
+        if packet.pts is not None and packet.pts >= start_pts and media.access(packet) >= Access.ALONE
+    )
