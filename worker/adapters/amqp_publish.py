@@ -42,19 +42,22 @@ class Counts:
 async def persist(attempt: Callable[[float], Awaitable[None]], deadline_s: float) -> None:
     """Call `attempt` with the seconds left until it succeeds, with growing random pauses between.
 
-    Raises the last attempt's `BrokerLostError` when `deadline_s` seconds are over.
+    Raises `BrokerLostError` when `deadline_s` seconds are over: that of the last attempt which had its time.
     """
     clock = asyncio.get_running_loop().time
     deadline = clock() + deadline_s
     bound_s = FIRST_PAUSE_S
+    failure: BrokerLostError | None = None
     while True:
         pause_s = random.uniform(0, bound_s)  # noqa: S311 - nothing secret
         try:
             await attempt(deadline - clock())
             return
         except BrokerLostError as error:
+            # An attempt cut short by the deadline only knows that time was up, not what is wrong.
+            failure = failure if failure and clock() >= deadline else error
             if clock() + pause_s >= deadline:
-                raise
+                raise failure from failure.__cause__
             log.warning("trying again in %.1f s: %s", pause_s, error)
         await asyncio.sleep(pause_s)
         bound_s = min(bound_s * 2, LONGEST_PAUSE_S)
