@@ -70,8 +70,9 @@ def _undecodable(error: SettingsError) -> str:
     if not names:
         return f"{SECRETS_DIR}: {error}"
     field = variables().get(names[0])
-    meaning = field.description if field and field.description else "JSON, or a variable for each of its settings"
-    return f"{names[0]}: should be JSON such as [1, 2] or {{}}; got {text!r} ({meaning})"
+    if field is None:  # a whole section, which may hold secrets
+        return f"{names[0]}: should be a JSON object, or leave it out and set {names[0]}__… each by itself"
+    return f"{names[0]}: should be JSON such as [1, 2]; got {text!r} ({field.description})"
 
 
 def _strangers() -> list[str]:

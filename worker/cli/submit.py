@@ -4,7 +4,7 @@ import asyncio
 import sys
 import uuid
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, TextIO
@@ -80,7 +80,12 @@ async def _submit(settings: Settings, tasks: list[Submission], deadline_s: float
             print(f"{each.task_id}  {each.label}", file=to, flush=True)
         if events is None:
             return {}
-        return await _follow(tasks, told_by(events, lambda: broker.connected))
+        try:
+            async with aclosing(told_by(events, lambda: broker.connected)) as told_events:
+                return await _follow(tasks, told_events)
+        except asyncio.CancelledError:
+            print("no longer following; what was submitted is done all the same", file=sys.stderr)
+            raise
 
 
 async def _follow(tasks: list[Submission], events: AsyncIterator[Told]) -> Ends:
