@@ -29,7 +29,7 @@ def task_id(body: bytes, message_id: str | None) -> str:
 
 def created_at(timestamp: datetime | None, headers: Mapping[str, object], received_at: datetime) -> datetime:
     """Tell when the task was made: by the publisher's clock, or by that of the first attempt."""
-    return (timestamp or _instant(headers.get(CREATED)) or received_at).astimezone(UTC)
+    return timestamp or _instant(headers.get(CREATED)) or received_at
 
 
 def count(headers: Mapping[str, object], name: str, lowest: int) -> int:
@@ -57,6 +57,6 @@ def _text(value: object) -> str:
 def _instant(value: object) -> datetime | None:
     try:
         instant = datetime.fromisoformat(_text(value))
-    except ValueError:
+        return (instant if instant.tzinfo else instant.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError):  # the second for what UTC's first or last day cannot hold
         return None
-    return instant if instant.tzinfo else instant.replace(tzinfo=UTC)
