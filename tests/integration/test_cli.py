@@ -181,7 +181,8 @@ def test_a_broker_that_is_not_there_is_told_soon(environ, write_task, command):
 
 
 def test_a_worker_without_store_says_so(environ, tmp_path):
-    settings = {"FRAME_CAPTURE_STORE__ROOT": str(tmp_path / "none"), "FRAME_CAPTURE_AMQP__STARTUP_DEADLINE_S": "0.1"}
+    (tmp_path / "file").touch()
+    settings = {"FRAME_CAPTURE_STORE__ROOT": str(tmp_path / "file"), "FRAME_CAPTURE_AMQP__STARTUP_DEADLINE_S": "0.1"}
     done = call(environ | settings, "serve")
     assert done.returncode == 1
     last = json.loads(done.stderr.splitlines()[-1])
