@@ -14,7 +14,10 @@ OWNERS = {
     "pamqp": ["worker.adapters.amqp*", "worker.adapters.topology"],
     "aiobotocore": ["worker.adapters.s3*"],
     "botocore": ["worker.adapters.s3*"],
-    "av": [f"worker.media.{name}" for name in ("container", "timeline", "decode", "raster", "cover")],
+    "av": [
+        f"worker.media.{name}"
+        for name in ("container", "timeline", "decode", "scaler", "deinterlace", "upright", "raster", "cover")
+    ],
     "PIL": ["worker.media.encode"],
 }
 

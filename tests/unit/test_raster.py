@@ -13,7 +13,8 @@ from PIL import Image
 
 from worker.media.fingerprint import dhash
 from worker.media.plan import Format, Rendition, ScaleType
-from worker.media.raster import Renderer, luma
+from worker.media.raster import Renderer
+from worker.media.scaler import luma
 
 MEDIA = Path(__file__).parents[2].parent / "shared" / "media"
 real_files = pytest.mark.skipif(not MEDIA.is_dir(), reason=f"the shared media are not at {MEDIA}")
@@ -427,18 +428,3 @@ def test_real_hdr_uses_the_range_and_is_not_washed_out(name):
     levels = pixels.astype(int).max(-1)
     assert np.percentile(levels, 1) < 60
     assert (levels == 255).mean() < 0.05
-
-
-@real_files
-@pytest.mark.parametrize("name", ["mpeg2_hdv_1080i50.mov"])
-def test_real_interlaced_video_loses_its_combing(name):
-    frame = first_frame(f"codecs/{name}")
-    assert frame.interlaced_frame
-
-    def combing(plane):
-        up, down = (plane[1:-1] - plane[:-2]), (plane[1:-1] - plane[2:])
-        return (np.minimum(np.abs(up), np.abs(down)) * (up * down > 0)).mean()
-
-    before = combing(luma(frame)[0].astype(int))
-    after = combing(render(frame)[..., 1].astype(int))
-    assert after < before / 3

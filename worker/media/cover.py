@@ -3,13 +3,19 @@
 Knows FFmpeg's streams and their tags; knows nothing of times and of how the picture will look.
 """
 
+from base64 import b64decode
+from binascii import Error as Base64Error
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Final
 
 import av
+from av.codec.context import CodecContext
 from av.container import InputContainer
 from av.packet import Packet
-from av.stream import Discard, Disposition, Stream
+from av.stream import AttachmentStream, Discard, Disposition, Stream
+from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
@@ -17,6 +23,17 @@ from worker.errors import Code, TaskError
 from worker.media.plan import Limits
 
 _NOT_VIDEO: Final = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
+_DECODERS: Final = {b"\xff\xd8\xff": "mjpeg", b"\x89PNG": "png", b"RIFF": "webp", b"GIF8": "gif", b"BM": "bmp"}
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """An embedded picture: what to call it in a message, and its data with a decoder, where there are such."""
+
+    name: str
+    is_front: bool
+    decoder: CodecContext | None
+    data: "Packet[Stream] | None"
 
 
 def is_real_video(stream: Stream) -> bool:
@@ -30,27 +47,59 @@ def find_cover(container: InputContainer, max_pixels: int = Limits().max_pixels)
     A picture that cannot be decoded, or has more than `max_pixels`, gives way to the next. Raises `CorruptMedia`
     when that is true of all of them. Leaves the container's other streams discarded.
     """
-    pictures = [s for s in container.streams.video if s.disposition & Disposition.attached_pic]
-    packets = _packets(container, pictures)
+    pictures = [*_attached(container), *_attachments(container), *_vorbis_fields(container)]
     failures: list[str] = []
-    for picture in sorted(pictures, key=lambda picture: (not _is_front(picture), picture.index)):
+    for picture in sorted(pictures, key=lambda picture: not picture.is_front):  # stable: else in the order above
         try:
-            return _decode(picture, packets.get(picture.index), max_pixels)
+            return _decode(picture, max_pixels)
         except av.FFmpegError as error:
-            failures.append(f"stream {picture.index}: {error.strerror}")
+            failures.append(f"{picture.name}: {error.strerror}")
     if failures:
         raise TaskError(Code.CORRUPT_MEDIA, f"no embedded picture can be decoded ({'; '.join(failures)})")
     return None
 
 
-def _is_front(stream: Stream) -> bool:
+def _attached(container: InputContainer) -> Iterator[Picture]:
+    """Give the pictures that FFmpeg presents as video streams, in their order."""
+    streams = [s for s in container.streams.video if s.disposition & Disposition.attached_pic]
+    packets = _packets(container, streams)
+    for stream in streams:
+        yield Picture(
+            f"stream {stream.index}", _is_front(stream.metadata), stream.codec_context, packets.get(stream.index)
+        )
+
+
+def _attachments(container: InputContainer) -> Iterator[Picture]:
+    """Give the pictures among Matroska attachments that FFmpeg leaves as they are: WebP, BMP, or without a type."""
+    for stream in container.streams:
+        if isinstance(stream, AttachmentStream) and (decoder := _decoder(data := bytes(stream.data))):
+            yield Picture(f"attachment {stream.name}", _is_front(stream.metadata), decoder, Packet(data))
+
+
+def _vorbis_fields(container: InputContainer) -> Iterator[Picture]:
+    """Give the picture of the field that Ogg files had before METADATA_BLOCK_PICTURE."""
+    for stream in container.streams:
+        try:
+            data = b64decode(stream.metadata.get("COVERART", ""), validate=True)
+        except Base64Error:
+            data = b""
+        if decoder := _decoder(data):
+            yield Picture(f"COVERART of stream {stream.index}", is_front=False, decoder=decoder, data=Packet(data))
+
+
+def _is_front(tags: dict[str, str]) -> bool:
     """Read the picture's kind: a comment in ID3, FLAC, Ogg and WMA, a key in APE, a file name in Matroska.
 
     MP4 has no kinds: there the first picture is the cover.
     """
-    tags = stream.metadata
     named_cover = PurePath(tags.get("filename", "")).stem.lower() == "cover"
     return tags.get("comment") == "Cover (front)" or "Cover Art (Front)" in tags or named_cover
+
+
+def _decoder(data: bytes) -> CodecContext | None:
+    """Choose a decoder by how a picture's file begins; None for what is no picture, such as fonts."""
+    name = next((name for start, name in _DECODERS.items() if data.startswith(start)), None)
+    return CodecContext.create(name, "r") if name else None
 
 
 def _packets(container: InputContainer, pictures: list[VideoStream]) -> "dict[int, Packet[Stream]]":
@@ -68,14 +117,14 @@ def _packets(container: InputContainer, pictures: list[VideoStream]) -> "dict[in
     return packets
 
 
-def _decode(picture: VideoStream, packet: "Packet[Stream] | None", max_pixels: int) -> VideoFrame:
-    """Decode a packet that is one picture. Raises `av.FFmpegError` where that fails."""
-    context = picture.codec_context
-    if packet is None or context is None:
-        raise av.InvalidDataError(0, "no data" if packet is None else "no decoder for its format")
+def _decode(picture: Picture, max_pixels: int) -> VideoFrame:
+    """Decode a picture. Raises `av.FFmpegError` where that fails."""
+    context = picture.decoder
+    if picture.data is None or not isinstance(context, VideoCodecContext):
+        raise av.InvalidDataError(0, "no data" if picture.data is None else "no decoder for its format")
     context.thread_count = 1
     context.options = {"max_pixels": str(max_pixels)}
-    frames = [*context.decode(packet), *context.decode(None)]
+    frames = [*context.decode(picture.data), *context.decode(None)]
     if not frames:
         raise av.InvalidDataError(0, "no picture in its data")
     return frames[0]

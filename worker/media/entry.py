@@ -9,7 +9,7 @@ from worker.media.decode import Shot
 from worker.media.fingerprint import dhash
 from worker.media.output import Choice, Output
 from worker.media.plan import EntryPlan, EntryReport, Image, Limits, Mode, Warn
-from worker.media.raster import luma
+from worker.media.scaler import luma
 from worker.media.select import Best, grid, score, spread
 
 

@@ -88,9 +88,9 @@ def layout(source: Size, rendition: Rendition, max_pixels: int = Limits().max_pi
         return _plain(target, aspect_changed=one_sided and _distorts(source, target))
     if rendition.scale_type is ScaleType.CROP:
         return _cropped(source, target, max_pixels)
-    scaled = _scaled(source, min(_factors(source, target)))
     if rendition.scale_type is ScaleType.FIT:
-        return _plain(scaled, aspect_changed=False)
+        return _plain(_scaled(source, min(_factors(source, target))), aspect_changed=False)
+    scaled = _centred(source, min(_factors(source, target)), target)
     offset = ((target.width - scaled.width) // 2, (target.height - scaled.height) // 2)
     return Layout(scaled, (0, 0), scaled, target, offset, aspect_changed=False)
 
@@ -100,7 +100,7 @@ def _plain(size: Size, *, aspect_changed: bool) -> Layout:
 
 
 def _cropped(source: Size, target: Size, max_pixels: int) -> Layout:
-    scaled = _scaled(source, max(_factors(source, target)))
+    scaled = _centred(source, max(_factors(source, target)), target)
     if scaled.width * scaled.height > max(max_pixels, source.width * source.height):
         raise TaskError(
             Code.LIMIT_EXCEEDED,
@@ -127,6 +127,21 @@ def _factors(source: Size, target: Size) -> tuple[Fraction, Fraction]:
 
 def _scaled(source: Size, factor: Fraction) -> Size:
     return Size(_rounded(source.width * factor), _rounded(source.height * factor))
+
+
+def _centred(source: Size, factor: Fraction, target: Size) -> Size:
+    """Scale to sides as even or odd as the target's, so that the picture's centre comes exactly upon the target's.
+
+    With that no position is off by more than half a pixel; with the nearest sides it could be three quarters.
+    """
+    return Size(
+        _rounded_like(source.width * factor, target.width), _rounded_like(source.height * factor, target.height)
+    )
+
+
+def _rounded_like(value: Fraction, like: int) -> int:
+    parity = like % 2
+    return max(2 - parity, 2 * floor((value - parity + 1) / 2) + parity)
 
 
 def _distorts(source: Size, target: Size) -> bool:

@@ -1,0 +1,46 @@
+"""Which way up a frame is, and pixels turned so. Knows PyAV's side data; knows nothing of sizes and colours."""
+
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+from av.buffer import Buffer
+from av.filter import Graph
+from av.video.frame import VideoFrame
+
+from worker.media.geometry import UPRIGHT, Orientation, orientation
+
+Pixels = npt.NDArray[np.uint8]
+
+# The kinds of side data that FFmpeg 8.1 has and PyAV 18.1 does not know: LCEVC, view ids, EXIF and so on, with room.
+_NEWER: Final = range(28, 40)
+
+
+def frame_orientation(frame: VideoFrame) -> Orientation:
+    """Read the display matrix that the container, the codec or a picture's EXIF gave to a frame."""
+    try:
+        matrix = frame.side_data.get("DISPLAYMATRIX")
+    except ValueError:
+        matrix = _without_newer(frame).side_data.get("DISPLAYMATRIX")
+    if not isinstance(matrix, Buffer):
+        return UPRIGHT
+    return orientation(np.frombuffer(memoryview(matrix), np.int32).tolist())
+
+
+def _without_newer(frame: VideoFrame) -> VideoFrame:
+    """Drop the side data of which PyAV knows no name: while there is any, it raises instead of giving the others."""
+    graph = Graph()
+    size = f"video_size={frame.width}x{frame.height}:pix_fmt={frame.format.name}"
+    tags = f"colorspace={frame.colorspace}:range={frame.color_range}"
+    steps = [graph.add("sidedata", f"mode=delete:type={kind}") for kind in _NEWER]
+    source = graph.add("buffer", f"{size}:{tags}:time_base=1/1:pixel_aspect=1/1")
+    graph.link_nodes(source, *steps, graph.add("buffersink")).configure()
+    graph.push(frame)
+    return graph.vpull()
+
+
+def turned(pixels: Pixels, turn: Orientation) -> Pixels:
+    """Turn upright, as a view."""
+    if turn.transposed:
+        pixels = pixels.swapaxes(0, 1)
+    return pixels[:: -1 if turn.flip_y else 1, :: -1 if turn.flip_x else 1]
