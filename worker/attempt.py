@@ -4,8 +4,10 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from worker.errors import TaskError
-from worker.media.plan import EntryReport
+from worker.media.plan import CapturePlan, EntryReport, Limits
+from worker.messages.headers import task_id, trace
 from worker.ports import Delivery
+from worker.settings import LimitSettings
 from worker.task import EntryResult, Task
 from worker.uploads import Uploads
 
@@ -23,17 +25,6 @@ class Attempt:
     uploads: Uploads
     told_s: float = 0.0
 
-    @property
-    def names(self) -> dict[str, object]:
-        """What each of its log lines carries."""
-        trace_id = self.task.traceparent.split("-")[1] if self.task.traceparent else ""
-        return {
-            "task_id": self.task.id,
-            "project": self.task.project,
-            "attempt": self.task.attempt,
-            "trace_id": trace_id,
-        }
-
     def results(self, reports: tuple[EntryReport, ...] = ()) -> tuple[EntryResult, ...]:
         """Tell what is stored of each entry, in order; with the decoder's reports once there are any."""
         known = reports or tuple(
@@ -49,3 +40,24 @@ class Attempt:
             )
             for report, frames in zip(known, self.uploads.frames, strict=True)
         )
+
+
+def capture_plan(task: Task, bounds: LimitSettings) -> CapturePlan:
+    """Make what the decoder is told of the task."""
+    limits = Limits(
+        max_frames_per_entry=bounds.frames_per_entry,
+        max_pixels=bounds.pixels,
+        max_side=bounds.side,
+        max_streams=bounds.streams,
+        max_decoded_frames=bounds.decoded_frames,
+        max_image_bytes=bounds.image_bytes,
+    )
+    source = task.source
+    return CapturePlan(tuple(entry.plan for entry in task.entries), source.start_s, source.duration_s, limits)
+
+
+def log_names(delivery: Delivery) -> dict[str, str]:
+    """Tell what each log line about a message carries, valid or not."""
+    traceparent, _ = trace(delivery.headers)
+    trace_id = traceparent.split("-")[1] if traceparent else ""
+    return {"task_id": task_id(delivery.body, delivery.message_id), "trace_id": trace_id}

@@ -5,15 +5,17 @@ from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from time import perf_counter
 
 import structlog
 
-from worker.attempt import Attempt
+from worker.attempt import Attempt, capture_plan, log_names
 from worker.errors import Code, TaskError
-from worker.media.plan import CapturePlan, Image, Limits, Progress, Report
+from worker.media.plan import Image, Progress, Report
 from worker.messages import Event, Running, build_event, build_result, identify, invalid_message_event, parse_task
-from worker.metrics import Metrics, code_label
+from worker.messages.headers import ATTEMPT, CRASHES, CREATED
+from worker.metrics import STAGES, Metrics, code_label
 from worker.ports import Announcer, BrokerLostError, DecoderPool, Delivery, ObjectInfo, ObjectStore
 from worker.settings import Settings
 from worker.source import CachedSource
@@ -44,36 +46,55 @@ class Handler:
         self._settings = settings
         self._metrics = metrics
         self._now = clock
-        self._limits = _limits(settings)
         retry = settings.retry
         self._policy = RetryPolicy(retry.delays_s, retry.max_attempts, retry.crash_attempts)
         self._running: dict[str, Attempt] = {}
 
     async def handle(self, delivery: Delivery) -> None:
-        """Do one task and settle its message. Without the broker's confirmation the message is not acknowledged."""
+        """Do one task and settle its message. What cannot be settled goes back, for the broker to deliver it again:
+
+        where the broker confirms nothing, and after a bug, which so costs its own task only.
+        """
+        deliveries = [delivery]
+        with structlog.contextvars.bound_contextvars(**log_names(delivery)):
+            try:
+                await self._handle(deliveries)
+            except BrokerLostError as error:
+                log.warning("the broker did not confirm, it will deliver the message again", error=str(error))
+            except Exception:
+                log.exception("unexpected error, the message goes back to be delivered again")
+            else:
+                return
+            self._metrics.requeued.inc()
+            await asyncio.gather(*(each.give_back() for each in deliveries))
+
+    async def _handle(self, deliveries: list[Delivery]) -> None:
+        """Attempt, publish, settle, count. `deliveries` begins with one; copies of it that come meanwhile are added."""
         received = self._now()
         try:
-            task = self._parse(delivery, received)
-            if self._joined(task, delivery):
+            task = self._parse(deliveries[0], received)
+            if self._joined(task, deliveries[0]):
                 return
         except TaskError as error:
-            await self._refuse(delivery, error)
+            await self._refuse(deliveries[0], error)
             return
-        attempt = Attempt(task, [delivery], received, Uploads(self._store, task, self._settings.pool.inflight_bytes))
+        if (sent := deliveries[0].timestamp) and task.attempt == 1:
+            self._metrics.wait_seconds.observe(max((received - sent).total_seconds(), 0))
+        attempt = Attempt(task, deliveries, received, Uploads(self._store, task, self._settings.pool.inflight_bytes))
         self._running[task.id] = attempt
-        with structlog.contextvars.bound_contextvars(**attempt.names), self._metrics.in_flight.track_inprogress():
+        names = {"project": task.project, "attempt": task.attempt}
+        with structlog.contextvars.bound_contextvars(**names), self._metrics.in_flight.track_inprogress():
             try:
                 outcome = await self._attempt(attempt)
-                await self._settle(attempt, outcome)
-            except BrokerLostError as error:
-                log.warning("the broker did not confirm, the task will be delivered again", error=str(error))
-                await asyncio.gather(*(each.give_back() for each in attempt.deliveries))
-                self._count(attempt, "requeued")
+                await self._publish(attempt, outcome)
+                for each in deliveries:
+                    await each.ack()
+                self._count(attempt, outcome)
             finally:
-                del self._running[task.id]
+                self._close(attempt)
 
     def _parse(self, delivery: Delivery, received: datetime) -> Task:
-        task = parse_task(
+        return parse_task(
             delivery.body,
             message_id=delivery.message_id,
             timestamp=delivery.timestamp,
@@ -81,9 +102,6 @@ class Handler:
             limits=self._settings.limits,
             received_at=received,
         )
-        if delivery.timestamp is not None and task.attempt == 1:
-            self._metrics.wait_seconds.observe(max((received - delivery.timestamp).total_seconds(), 0))
-        return task
 
     def _joined(self, task: Task, delivery: Delivery) -> bool:
         """Let a second delivery of what runs here wait for that run. Raises for the id of another message."""
@@ -94,45 +112,44 @@ class Handler:
             raise TaskError(Code.INVALID_ARGUMENT, f"TaskId {task.id} was used for another message")
         running.deliveries.append(delivery)
         self._metrics.joined.inc()
+        log.info("delivered again while under way")
         return True
+
+    def _close(self, attempt: Attempt) -> None:
+        """Let no further delivery join the attempt; one that comes now starts another."""
+        if self._running.get(attempt.task.id) is attempt:
+            del self._running[attempt.task.id]
 
     async def _refuse(self, delivery: Delivery, error: TaskError) -> None:
         """Announce and park a message that is no task, at once and for good."""
+        log.warning("invalid message", code=error.code, error=error.message)
         identity = identify(delivery.body, delivery.message_id)
-        log.warning("invalid message parked", task_id=identity.task_id, code=error.code, error=error.message)
-        try:
-            await self._announce(
-                invalid_message_event(identity, error, settings=self._settings.events, now=self._now())
-            )
-            await delivery.park(
-                error.code, "; ".join(f"{each.path}: {each.message}" for each in error.problems) or error.message
-            )
-            await delivery.ack()
-        except BrokerLostError as lost:
-            log.warning("the broker did not confirm, the message will be delivered again", error=str(lost))
-            await delivery.give_back()
-            return
+        await self._announce(invalid_message_event(identity, error, settings=self._settings.events, now=self._now()))
+        reasons = [f"{each.path}: {each.message}" for each in error.problems]
+        await delivery.park(error.code, "; ".join(reasons) or error.message)
+        await delivery.ack()
         self._metrics.parked.labels(code_label(error.code)).inc()
         self._metrics.failures.labels(code_label(error.code)).inc()
 
     async def _attempt(self, attempt: Attempt) -> Outcome:
-        """Run the task once and judge what became of it. Raises only `BrokerLostError`."""
-        task = attempt.task
+        """Run the task once and judge what became of it."""
         try:
-            outcome = await self._capture(attempt)
-            return await self._extended(attempt, outcome)
-        except TaskError as error:
-            return await self._judged(attempt, error)
+            return await self._extended(attempt, await self._capture(attempt))
         except BrokerLostError:
             raise
+        except TaskError as error:
+            failure = error
         except Exception as error:
             log.exception("unexpected error")
-            internal = TaskError(Code.INTERNAL_ERROR, f"unexpected {type(error).__name__}", retryable=True)
-            return self._policy.judge(internal, task.attempt, task.crashes)
+            failure = TaskError(Code.INTERNAL_ERROR, f"unexpected {type(error).__name__}", retryable=True)
+        return await self._judged(attempt, failure)
 
     async def _judged(self, attempt: Attempt, error: TaskError) -> Outcome:
         """Decide between another attempt and failure; a failure lists what was stored all the same."""
-        log.warning("attempt failed", code=error.code, error=error.message, retryable=error.retryable)
+        decoders = error.__cause__ if error.code == Code.INTERNAL_ERROR else None
+        log.warning(
+            "attempt failed", code=error.code, error=error.message, retryable=error.retryable, exc_info=decoders
+        )
         self._metrics.failures.labels(code_label(error.code)).inc()
         outcome = self._policy.judge(error, attempt.task.attempt, attempt.task.crashes)
         if isinstance(outcome, Postponed):
@@ -142,13 +159,16 @@ class Handler:
             return await self._extended(attempt, failed)
         except TaskError as unwritten:
             log.warning("the result was not written", code=unwritten.code, error=unwritten.message)
+            attempt.task = replace(attempt.task, extended_location=None)  # the event must not say that it is there
             return failed
 
     async def _extended(self, attempt: Attempt, outcome: Outcome) -> Outcome:
         """Write the whole result to where the message asks for it."""
         location = attempt.task.extended_location
         if location is not None:
-            result = build_result(attempt.task, outcome, started_at=attempt.started_at, now=self._now())
+            result = await asyncio.to_thread(
+                build_result, attempt.task, outcome, started_at=attempt.started_at, now=self._now()
+            )
             await self._store.write(location, result, "application/json")
         return outcome
 
@@ -160,9 +180,8 @@ class Handler:
         self._observe("stat", perf_counter() - started)
         self._check_size(info)
         await self._tell(attempt, Running(0), confirm=True)
-        plan = CapturePlan(
-            tuple(entry.plan for entry in task.entries), task.source.start_s, task.source.duration_s, self._limits
-        )
+        attempt.told_s = perf_counter()
+        plan = capture_plan(task, self._settings.limits)
         cache_bytes = self._settings.pool.cache_bytes
         try:
             async with (
@@ -179,7 +198,8 @@ class Handler:
                         case Report():
                             report = event
         except ExceptionGroup as group:
-            raise _first_error(group) from group
+            first = _first_error(group)
+            raise first from first.__cause__
         return self._concluded(attempt, report)
 
     def _check_size(self, info: ObjectInfo) -> None:
@@ -190,13 +210,12 @@ class Handler:
         self._metrics.source_bytes.observe(info.size)
 
     def _concluded(self, attempt: Attempt, report: Report) -> Outcome:
-        for stage, seconds in {**report.stage_s, "upload": attempt.uploads.seconds}.items():
-            self._observe(stage, seconds)
+        self._observe("upload", attempt.uploads.seconds)
+        for stage in report.stage_s.keys() & STAGES:
+            self._observe(stage, report.stage_s[stage])
         self._metrics.decoded.inc(report.frames_decoded)
-        facts = replace(report, entries=())
-        log.info(
-            "captured", container=facts.container, codec=facts.codec, decoded=facts.frames_decoded, seeks=facts.seeks
-        )
+        facts = {"container": report.container, "codec": report.codec, "decoded": report.frames_decoded}
+        log.info("captured", **facts, seeks=report.seeks)
         results = attempt.results(report.entries)
         failed = [result.error for result in results if result.error is not None]
         if not failed:
@@ -213,40 +232,31 @@ class Handler:
             attempt.told_s = now
             await self._tell(attempt, Running(int(progress.fraction * 100)), confirm=False)
 
-    async def _settle(self, attempt: Attempt, outcome: Outcome) -> None:
-        """Announce the outcome, put copies where they belong, and only then acknowledge."""
+    async def _publish(self, attempt: Attempt, outcome: Outcome) -> None:
+        """Announce the outcome and put copies of the message where they belong, all confirmed."""
         task, delivery = attempt.task, attempt.deliveries[-1]
         started = perf_counter()
         await self._tell(attempt, outcome, confirm=True)
         match outcome:
             case Postponed(error, delay_s, number, crashes):
-                headers: dict[str, str | int] = {
-                    "x-attempt": number,
-                    "x-crashes": crashes,
-                    "x-created": task.created_at.isoformat(),
-                }
-                await delivery.retry(delay_s, headers)
-                self._metrics.retries.inc()
-                log.warning("postponed", delay_s=delay_s, attempt=number, code=error.code)
+                self._close(attempt)  # the next delivery may be the copy, which must not be acknowledged with this one
+                created_at = task.created_at.isoformat()
+                await delivery.retry(delay_s, {ATTEMPT: number, CRASHES: crashes, CREATED: created_at})
+                log.warning("postponed", delay_s=delay_s, next_attempt=number, code=error.code)
             case Failed(error):
                 await delivery.park(error.code, error.message)
-                self._metrics.parked.labels(code_label(error.code)).inc()
                 log.error("failed", code=error.code, error=error.message)
-            case Completed():
-                self._metrics.last_success.set_to_current_time()
-                log.info("succeeded", frames=sum(len(entry.frames) for entry in outcome.entries))
+            case Completed(entries):
+                log.info("succeeded", frames=sum(len(entry.frames) for entry in entries))
             case Canceled():
                 log.info("canceled")
         self._observe("announce", perf_counter() - started)
-        self._count(attempt, LABELS[type(outcome)])
-        self._count_frames(attempt)
-        for each in attempt.deliveries:
-            await each.ack()
 
     async def _tell(self, attempt: Attempt, state: Outcome | Running, *, confirm: bool) -> None:
-        event = build_event(
-            attempt.task, state, settings=self._settings.events, started_at=attempt.started_at, now=self._now()
-        )
+        moments = {"started_at": attempt.started_at, "now": self._now()}
+        build = partial(build_event, attempt.task, state, settings=self._settings.events, **moments)
+        # Thousands of frames take long to write down, and the loop has heartbeats to answer.
+        event = build() if isinstance(state, Running) else await asyncio.to_thread(build)
         await self._announce(event, confirm=confirm)
 
     async def _announce(self, event: Event, *, confirm: bool = True) -> None:
@@ -257,27 +267,21 @@ class Handler:
     def _observe(self, stage: str, seconds: float) -> None:
         self._metrics.stage_seconds.labels(stage).observe(seconds)
 
-    def _count(self, attempt: Attempt, outcome: str) -> None:
-        self._metrics.tasks.labels(outcome, attempt.task.entries[0].plan.selection.mode).inc()
-        spent = (self._now() - attempt.started_at).total_seconds()
-        self._metrics.task_seconds.labels(outcome).observe(max(spent, 0))
-
-    def _count_frames(self, attempt: Attempt) -> None:
+    def _count(self, attempt: Attempt, outcome: Outcome) -> None:
+        label = LABELS[type(outcome)]
+        self._metrics.tasks.labels(label, attempt.task.entries[0].plan.selection.mode).inc()
+        spent_s = (self._now() - attempt.started_at).total_seconds()
+        self._metrics.task_seconds.labels(label).observe(max(spent_s, 0))
         for entry, frames in zip(attempt.task.entries, attempt.uploads.frames, strict=True):
             labels = (entry.plan.selection.mode, entry.plan.rendition.format)
             self._metrics.frames.labels(*labels).inc(len(frames))
-
-
-def _limits(settings: Settings) -> Limits:
-    bounds = settings.limits
-    return Limits(
-        max_frames_per_entry=bounds.frames_per_entry,
-        max_pixels=bounds.pixels,
-        max_side=bounds.side,
-        max_streams=bounds.streams,
-        max_decoded_frames=bounds.decoded_frames,
-        max_image_bytes=bounds.image_bytes,
-    )
+        match outcome:
+            case Postponed():
+                self._metrics.retries.inc()
+            case Failed(error):
+                self._metrics.parked.labels(code_label(error.code)).inc()
+            case Completed():
+                self._metrics.last_success.set_to_current_time()
 
 
 def _first_error(group: ExceptionGroup) -> Exception:

@@ -13,7 +13,7 @@ from prometheus_client.process_collector import ProcessCollector
 from worker.errors import Code
 from worker.media.plan import Format, Mode
 
-OUTCOMES = ("succeeded", "failed", "canceled", "postponed", "requeued")
+OUTCOMES = ("succeeded", "failed", "canceled", "postponed")
 STAGES = ("stat", "probe", "decode", "encode", "upload", "announce")
 RESTARTS = ("recycled", "crashed", "timeout", "memory", "canceled")
 OPERATIONS = (
@@ -42,6 +42,9 @@ class Metrics:
             "tasks_parked", "Messages put on the dead-letter exchange, by error code.", code=tuple(Code)
         )
         self.joined = self._counter("deliveries_joined", "Deliveries of a task that was under way here already.")
+        self.requeued = self._counter(
+            "messages_requeued", "Messages given back unsettled: the broker confirmed nothing, or after a bug."
+        )
         self.retries = self._counter("retries", "Tasks put on a delay queue to be tried again.")
         self.frames = self._counter("frames", "Images stored.", mode=tuple(Mode), format=tuple(Format))
         self.decoded = self._counter("frames_decoded", "Frames decoded to find those wanted.")
@@ -105,5 +108,7 @@ class Metrics:
 
 
 def code_label(code: str) -> str:
-    """The value of a `code` label: all `Missing<Field>` count as one."""
-    return Code.MISSING if code.startswith(Code.MISSING) else code
+    """The value of a `code` label: all `Missing<Field>` count as one, and what is no code as ours."""
+    if code.startswith(Code.MISSING):
+        return Code.MISSING
+    return code if code in set(Code) else Code.INTERNAL_ERROR

@@ -14,7 +14,7 @@ class Uploads:
     """Uploads one task's images. `put` waits while `window_bytes` are under way, which in turn slows the decoder.
 
     `frames` has what is stored, a list per entry, in no order. An async context manager: leaving it waits for all; the
-    first failure cancels the rest and comes out in an exception group.
+    first failure cancels the rest and comes out in an exception group. `seconds` is how long any were under way.
     """
 
     def __init__(self, store: ObjectStore, task: Task, window_bytes: int) -> None:
@@ -24,6 +24,7 @@ class Uploads:
         self._task = task
         self._window_bytes = window_bytes
         self._pending_bytes = 0
+        self._busy_since = 0.0
         self._room = asyncio.Condition()
         self._group = asyncio.TaskGroup()
 
@@ -40,15 +41,15 @@ class Uploads:
             await self._room.wait_for(
                 lambda: not self._pending_bytes or self._pending_bytes + len(image.data) <= self._window_bytes
             )
+            if not self._pending_bytes:
+                self._busy_since = perf_counter()
             self._pending_bytes += len(image.data)
         self._group.create_task(self._upload(image))
 
     async def _upload(self, image: Image) -> None:
         entry = self._task.entries[image.entry]
         location = expand(entry.template, image.index)
-        started = perf_counter()
         etag = await self._store.write(location, image.data, entry.plan.rendition.format.content_type)
-        self.seconds += perf_counter() - started
         self.frames[image.entry].append(
             Frame(
                 image.index, str(location), image.time_s, image.source_pts, image.key_frame, image.width, image.height,
@@ -57,4 +58,6 @@ class Uploads:
         )  # fmt: skip
         async with self._room:
             self._pending_bytes -= len(image.data)
+            if not self._pending_bytes:
+                self.seconds += perf_counter() - self._busy_since
             self._room.notify_all()

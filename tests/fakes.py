@@ -1,0 +1,300 @@
+"""The world as the handler knows it, in memory: small real implementations of the ports, which can be made to fail.
+
+Each writes what it did, once it is done, into a `journal` that they may share, so that a test sees the order of
+operations across all of them. `before` is called first with the operation and its object: it may wait, or raise.
+"""
+
+import asyncio
+import hashlib
+import io
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterator, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, BinaryIO
+
+from worker.errors import Code, TaskError
+from worker.media.plan import CaptureEvent, CapturePlan, Report
+from worker.ports import BrokerLostError, ByteSource, ObjectInfo
+from worker.settings import MIB
+from worker.stores import AllowedBuckets, OnRequest, observed, unobserved
+from worker.task import Location
+
+Before = Callable[[str, str], Awaitable[None]]
+
+
+async def at_once(operation: str, what: str) -> None:
+    """Only let others run, as everything real does."""
+    await asyncio.sleep(0)
+
+
+@dataclass(frozen=True)
+class StoredObject:
+    data: bytes
+    content_type: str
+    etag: str
+
+
+class MemoryStore:
+    """An object store; `objects` is its content, by bucket and key."""
+
+    def __init__(
+        self,
+        objects: dict[tuple[str, str], StoredObject] | None = None,
+        *,
+        journal: list[str] | None = None,
+        allowed: AllowedBuckets | None = None,
+        on_request: OnRequest = unobserved,
+    ) -> None:
+        self.objects = {} if objects is None else objects
+        self.journal = [] if journal is None else journal
+        self.before: Before = at_once
+        self._allowed = allowed or AllowedBuckets()
+        self._on_request = on_request
+
+    async def check(self) -> None:
+        await self.before("check", "")
+
+    async def stat(self, location: Location) -> ObjectInfo:
+        self._allowed.check_read(location)
+        with observed(self._on_request, "stat"):
+            await self.before("stat", location.key)
+            found = self._find(location)
+        self.journal.append(f"stat {location.key}")
+        return ObjectInfo(len(found.data), found.etag)
+
+    async def read(self, location: Location, offset: int, size: int, etag: str) -> bytes:
+        self._allowed.check_read(location)
+        with observed(self._on_request, "read") as transfer:
+            await self.before("read", location.key)
+            found = self._find(location)
+            if found.etag != etag:
+                raise TaskError(
+                    Code.STORAGE_UNAVAILABLE, f"{location} was changed while being read: try again", retryable=True
+                )
+            data = found.data[offset : offset + size]
+            transfer.bytes_in = len(data)
+        return data
+
+    async def write(self, location: Location, data: bytes, content_type: str) -> str:
+        self._allowed.check_write(location)
+        with observed(self._on_request, "write") as transfer:
+            await self.before("write", location.key)
+            for _ in range(len(data) // MIB):  # large objects take longer
+                await asyncio.sleep(0)
+            etag = hashlib.md5(data, usedforsecurity=False).hexdigest()
+            self.objects[location.bucket, location.key] = StoredObject(data, content_type, etag)
+            transfer.bytes_out = len(data)
+        self.journal.append(f"write {location.key}")
+        return etag
+
+    def _find(self, location: Location) -> StoredObject:
+        try:
+            return self.objects[location.bucket, location.key]
+        except KeyError:
+            raise TaskError(Code.RESOURCE_NOT_FOUND, f"{location}: there is no such object") from None
+
+
+class SettledTwiceError(Exception):
+    """A real broker closes the channel for this, and with it all that runs."""
+
+
+@dataclass(eq=False)
+class MemoryDelivery:
+    """A task message that `broker` delivered. `settled` tells how: `acked`, `given back`, or empty."""
+
+    broker: "MemoryBroker"
+    name: str
+    body: bytes
+    message_id: str | None
+    timestamp: datetime | None
+    headers: Mapping[str, object]
+    stale: bool = False
+    settled: str = ""
+
+    async def ack(self) -> None:
+        await self._settle("ack", "acked")
+
+    async def give_back(self) -> None:
+        await self._settle("give back", "given back")
+
+    async def _settle(self, operation: str, how: str) -> None:
+        await self.broker.before(operation, self.name)
+        if self.stale:
+            return
+        if self.settled:
+            raise SettledTwiceError(f"delivery {self.name} was {self.settled} already")
+        self.settled = how
+        self.broker.journal.append(f"{operation} {self.name}")
+
+    async def retry(self, delay_s: int, headers: Mapping[str, str | int]) -> None:
+        await self.broker.confirm("retry", str(delay_s))
+        self.broker.retried.append((delay_s, self._copy(headers)))
+
+    async def park(self, code: str, reason: str) -> None:
+        await self.broker.confirm("park", code)
+        self.broker.parked.append((code, reason, self._copy({})))
+
+    def _copy(self, headers: Mapping[str, str | int]) -> "MemoryDelivery":
+        name = f"copy of {self.name}"
+        return MemoryDelivery(
+            self.broker, name, self.body, self.message_id, self.timestamp, {**self.headers, **headers}
+        )
+
+
+@dataclass(frozen=True)
+class Announced:
+    routing_key: str
+    body: bytes
+    content_type: str
+    confirmed: bool
+
+
+@dataclass
+class MemoryBroker:
+    """A broker: makes deliveries, takes events, copies to retry and copies to park. Implements `ports.Announcer`.
+
+    `lost` names operations that it does not confirm: `announce <status>`, `announce`, `retry`, `park`; `progress` is
+    what is announced unconfirmed.
+    """
+
+    journal: list[str] = field(default_factory=list)
+    lost: set[str] = field(default_factory=set)
+    before: Before = at_once
+    events: list[Announced] = field(default_factory=list)
+    retried: list[tuple[int, MemoryDelivery]] = field(default_factory=list)
+    parked: list[tuple[str, str, MemoryDelivery]] = field(default_factory=list)
+    delivered: int = 0
+
+    def deliver(
+        self,
+        body: bytes,
+        *,
+        message_id: str | None = "task-1",
+        timestamp: datetime | None = None,
+        headers: Mapping[str, object] | None = None,
+    ) -> MemoryDelivery:
+        self.delivered += 1
+        return MemoryDelivery(self, str(self.delivered), body, message_id, timestamp, headers or {})
+
+    async def announce(self, routing_key: str, body: bytes, content_type: str, *, confirm: bool = True) -> None:
+        status = routing_key.rpartition(".")[2]
+        if confirm:
+            await self.confirm("announce", status)
+        elif "progress" in self.lost:
+            return
+        self.events.append(Announced(routing_key, body, content_type, confirm))
+
+    async def confirm(self, operation: str, what: str) -> None:
+        await self.before(operation, what)
+        if self.loses(operation, what):
+            raise BrokerLostError(f"{operation} {what} was not confirmed")
+        self.journal.append(f"{operation} {what}")
+
+    def loses(self, operation: str, what: str) -> bool:
+        return not self.lost.isdisjoint({operation, f"{operation} {what}"})
+
+
+Script = Callable[[CapturePlan, ByteSource], AsyncGenerator[CaptureEvent, None]]
+
+
+class ScriptedPool:
+    """A decoder pool that does what a test's generator does, at its pace. `closed` counts captures that ended."""
+
+    def __init__(self, script: Script) -> None:
+        self.script = script
+        self.started = 0
+        self.closed = 0
+
+    async def capture(self, plan: CapturePlan, source: ByteSource) -> AsyncGenerator[CaptureEvent, None]:
+        self.started += 1
+        try:
+            async with aclosing(self.script(plan, source)) as events:
+                async for event in events:
+                    yield event
+        finally:
+            self.closed += 1
+
+
+class ThreadPool:
+    """A decoder pool without processes: runs each capture in a thread, step by step as its events are asked for.
+
+    Unlike the real one it cannot end a capture that yields nothing and reads nothing.
+    """
+
+    def __init__(self, capture: Callable[[BinaryIO, CapturePlan], Iterator[CaptureEvent]], slots: int = 1) -> None:
+        self._capture = capture
+        self._free = asyncio.Semaphore(slots)
+
+    async def capture(self, plan: CapturePlan, source: ByteSource) -> AsyncGenerator[CaptureEvent, None]:
+        async with self._free:
+            reader = _SourceFile(source)
+            steps = self._steps(reader, plan)
+            step = asyncio.ensure_future(asyncio.to_thread(next, steps))
+            try:
+                while (event := await asyncio.shield(step)) is not None:
+                    if isinstance(event, TaskError):
+                        raise event
+                    yield event
+                    step = asyncio.ensure_future(asyncio.to_thread(next, steps))
+            finally:
+                reader.stop()
+                await asyncio.wait({step})  # the thread is in it
+                steps.close()
+
+    def _steps(self, file: "_SourceFile", plan: CapturePlan) -> Generator[CaptureEvent | TaskError | None, None, None]:
+        """Yield the events, the report last, or the error that the capture ends with; then None."""
+        report: Report | None = None
+        try:
+            for event in self._capture(io.BufferedReader(file), plan):
+                if isinstance(event, Report):
+                    report = event
+                else:
+                    yield event
+        except TaskError as error:
+            yield error
+        except Exception as error:  # noqa: BLE001  as the decoder process does it
+            yield TaskError(
+                Code.INTERNAL_ERROR, f"unexpected {type(error).__name__} while capturing: {error}", retryable=True
+            )
+        yield report or TaskError(Code.INTERNAL_ERROR, "the capture ended without a report")
+        yield None
+
+
+class _SourceFile(io.RawIOBase):
+    """A `ByteSource` as a file, read in another thread than the loop's."""
+
+    def __init__(self, source: ByteSource) -> None:
+        super().__init__()
+        self._source = source
+        self._loop = asyncio.get_running_loop()
+        self._position = 0
+        self._stopped = False
+
+    def stop(self) -> None:
+        self._stopped = True
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        self._position = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._source.size}[whence] + offset
+        return self._position
+
+    def readinto(self, buffer: Any, /) -> int:
+        if self._stopped:
+            raise TaskError(Code.CANCELED, "nobody waits for this capture any more")
+        wanted = min(len(buffer), max(self._source.size - self._position, 0))
+        if not wanted:
+            return 0
+        read = asyncio.run_coroutine_threadsafe(self._source.read(self._position, wanted), self._loop)
+        data = read.result()
+        buffer[: len(data)] = data
+        self._position += len(data)
+        return len(data)
