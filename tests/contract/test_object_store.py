@@ -1,4 +1,4 @@
-"""What every object store promises, on the local disk and on a real S3 server."""
+"""What every object store promises: on the local disk, on a real S3 server, and in memory."""
 
 import asyncio
 import random
@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from tests.fakes import MemoryStore
 from worker.adapters.files import LocalStore
 from worker.adapters.s3 import S3Store
 from worker.errors import Code, TaskError
@@ -27,11 +28,13 @@ def buckets(seaweed_server):
     return seaweed_server
 
 
-@pytest.fixture(params=["local", "s3"])
+@pytest.fixture(params=["local", "s3", "memory"])
 def new_store(request, tmp_path):
     """Make stores of one kind, which share their objects: `async with new_store() as store`."""
     if request.param == "local":
         return _local(tmp_path)
+    if request.param == "memory":
+        return _memory({})
     return _s3(request.getfixturevalue("buckets"))
 
 
@@ -39,6 +42,14 @@ def _local(root):
     @asynccontextmanager
     async def new(*, sources=(), targets=(), on_request=unobserved):
         yield LocalStore(root, allowed=AllowedBuckets(sources, targets), on_request=on_request)
+
+    return new
+
+
+def _memory(objects):
+    @asynccontextmanager
+    async def new(*, sources=(), targets=(), on_request=unobserved):
+        yield MemoryStore(objects, allowed=AllowedBuckets(sources, targets), on_request=on_request)
 
     return new
 
