@@ -34,6 +34,7 @@ OUTPUT = Path("demo-output")
 BUCKETS = OUTPUT / "buckets"  # the local store itself, or a copy of what is in the S3 server
 COMMAND = [sys.executable, "-m", "worker"]
 READY_DEADLINE_S = 60
+TASKS_DEADLINE_S = 300
 STOP_DEADLINE_S = 40  # above the worker's own drain time
 
 TITLES = {
@@ -93,7 +94,12 @@ def _run(demo: Demo, *, s3: bool, keep: bool) -> int:
         worker = stack.enter_context(_worker(demo))
         demo.say(f"submitting {len(tasks)} tasks: frame-capture submit --watch {OUTPUT}/tasks/*.json")
         command = [*COMMAND, "submit", "--watch", "--json", *map(str, tasks)]
-        done = subprocess.run(command, env=demo.environ, stdout=subprocess.PIPE, check=False)
+        try:
+            done = subprocess.run(
+                command, env=demo.environ, stdout=subprocess.PIPE, check=False, timeout=TASKS_DEADLINE_S
+            )
+        except subprocess.TimeoutExpired:
+            raise SystemExit(f"the tasks were not over in {TASKS_DEADLINE_S} s: see {OUTPUT}/worker.log") from None
         results = [json.loads(line)["data"] for line in done.stdout.splitlines()]
         if server is not None:
             _download(demo, server, results)
