@@ -2,12 +2,15 @@
 
 import logging
 import sys
+import traceback
 from typing import Literal, TextIO
 
 import structlog
-from structlog.typing import EventDict, Processor, WrappedLogger
+from structlog.typing import EventDict, ExcInfo, Processor, WrappedLogger
 
 MAX_VALUE = 1000
+# By default both forms show the variables of each frame: credentials, signed requests, whole messages.
+_TRACEBACKS = structlog.processors.ExceptionRenderer(structlog.tracebacks.ExceptionDictTransformer(show_locals=False))
 
 
 def configure(form: Literal["auto", "json", "console"], level: str, stream: TextIO = sys.stderr) -> None:
@@ -19,12 +22,11 @@ def configure(form: Literal["auto", "json", "console"], level: str, stream: Text
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.stdlib.PositionalArgumentsFormatter(),
-        _tame,
     ]
     last: list[Processor] = (
-        [structlog.dev.ConsoleRenderer(colors=stream.isatty())]
+        [_tame, structlog.dev.ConsoleRenderer(colors=stream.isatty(), exception_formatter=_write_traceback)]
         if readable
-        else [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer(ensure_ascii=False)]
+        else [_TRACEBACKS, _tame, structlog.processors.JSONRenderer(ensure_ascii=False)]
     )
     formatter = structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=shared, processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last]
@@ -46,7 +48,18 @@ def configure(form: Literal["auto", "json", "console"], level: str, stream: Text
 
 def _tame(_logger: WrappedLogger, _name: str, event: EventDict) -> EventDict:
     """Take control and direction-changing characters out of texts, which come from strangers, and shorten them."""
-    return {name: _plain(value) if isinstance(value, str) else value for name, value in event.items()}
+    return {name: _tamed(value) for name, value in event.items()}
+
+
+def _tamed(value: object) -> object:
+    match value:
+        case str():
+            return _plain(value)
+        case dict():
+            return {name: _tamed(item) for name, item in value.items()}
+        case list():
+            return [_tamed(item) for item in value]
+    return value
 
 
 def _plain(text: str) -> str:
@@ -56,3 +69,8 @@ def _plain(text: str) -> str:
         else "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in text)
     )
     return shown if len(shown) <= MAX_VALUE else f"{shown[:MAX_VALUE]}…"
+
+
+def _write_traceback(stream: TextIO, exc_info: ExcInfo) -> None:
+    lines = "".join(traceback.format_exception(*exc_info)).splitlines()
+    stream.write("\n" + "\n".join(map(_plain, lines)))
