@@ -1,0 +1,1 @@
+"""What the worker costs, measured beside the `ffmpeg` command line: `python -m bench`."""

@@ -1,0 +1,159 @@
+"""The whole worker at a real RabbitMQ: the memory it takes at rest, and what a trivial task costs it."""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from aio_pika import Message, connect
+
+from bench import processes
+from bench.jobs import Job
+from devkit.broker import broker
+from devkit.media import counter_video
+from devkit.ports import free_ports
+from worker.adapters.topology import topology
+from worker.settings import Amqp, Retry
+
+SLOTS = 2
+START_S = 60
+TASK_S = 60
+LIMIT_BYTES = 250_000_000
+TRIVIAL_TASKS = 200
+_TERMINAL = {"Succeeded": True, "Failed": False, "Canceled": False}
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """Memory is proportional set size, summed over the worker's processes. CPU is per trivial task.
+
+    `other_cpu_s` is that of the fork server and the decoders.
+    """
+
+    slots: int
+    ready_bytes: int
+    after_examples_bytes: int
+    tasks: int
+    tasks_per_s: float
+    parent_cpu_s: float
+    other_cpu_s: float
+
+    @property
+    def too_large(self) -> bool:
+        """Whether the worker takes more memory at rest than it may."""
+        return max(self.ready_bytes, self.after_examples_bytes) > LIMIT_BYTES
+
+
+def measure(jobs: Sequence[Job], home: Path) -> Serving:
+    """Start a broker and a worker; run the example tasks, then many trivial ones."""
+    root = home / "store"
+    for job in jobs:
+        place = root / job.location.bucket / job.location.key
+        if not place.exists():
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.hardlink_to(job.file)
+    counter_video(root / "examplebucket/videos/tiny.mp4", width=64, height=64, fps=10, seconds=1, gop=10)
+    with broker() as node, _worker(node.url, root, home / "worker.log") as pid:
+        ready_bytes = _memory(pid)
+        asyncio.run(_perform(node.url, [job.message for job in jobs]))
+        after_bytes = _memory(pid)
+        before = _cpu(pid)
+        tasks_per_s = asyncio.run(_perform(node.url, [_trivial(number) for number in range(TRIVIAL_TASKS)]))
+        parent_s, other_s = ((now - then) / TRIVIAL_TASKS for now, then in zip(_cpu(pid), before, strict=True))
+    return Serving(SLOTS, ready_bytes, after_bytes, TRIVIAL_TASKS, tasks_per_s, parent_s, other_s)
+
+
+@contextmanager
+def _worker(url: str, root: Path, log: Path) -> Iterator[int]:
+    """Run `frame-capture serve`; gives its process id once it is ready."""
+    (port,) = free_ports(1)
+    own = {name: value for name, value in os.environ.items() if not name.startswith("FRAME_CAPTURE_")}
+    env = own | {
+        "FRAME_CAPTURE_AMQP__URL": url,
+        "FRAME_CAPTURE_STORE__KIND": "local",
+        "FRAME_CAPTURE_STORE__ROOT": str(root),
+        "FRAME_CAPTURE_POOL__SLOTS": str(SLOTS),
+        "FRAME_CAPTURE_HTTP__HOST": "127.0.0.1",
+        "FRAME_CAPTURE_HTTP__PORT": str(port),
+    }
+    with log.open("wb") as output:
+        worker = subprocess.Popen([sys.executable, "-m", "worker", "serve"], env=env, stdout=output, stderr=output)
+        try:
+            deadline = time.monotonic() + START_S
+            while not _ready(port):
+                if worker.poll() is not None or time.monotonic() > deadline:
+                    raise RuntimeError(f"the worker is not ready; its log ends:\n{log.read_text()[-3000:]}")
+                time.sleep(0.05)
+            yield worker.pid
+        finally:
+            worker.terminate()
+            worker.wait()
+
+
+def _ready(port: int) -> bool:
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        opener.open(f"http://127.0.0.1:{port}/readyz", timeout=5).close()
+    except urllib.error.HTTPError as answer:
+        answer.close()
+        return False
+    except OSError:
+        return False
+    return True
+
+
+async def _perform(url: str, messages: Sequence[Mapping[str, Any]]) -> float:
+    """Publish tasks and wait until all have succeeded; tells tasks per second, from the first publish on."""
+    names = topology(Amqp(), Retry())
+    async with await connect(url) as connection:
+        channel = await connection.channel()
+        queue = await channel.declare_queue(exclusive=True)
+        await queue.bind(names.events, "#")
+        exchange = await channel.get_exchange(names.tasks)
+        started = time.monotonic()
+        for message in messages:
+            await exchange.publish(Message(json.dumps(message).encode(), content_type="application/json"), names.lane)
+        waiting = len(messages)
+        async with queue.iterator(no_ack=True, timeout=TASK_S) as events:
+            async for event in events:
+                waiting -= succeeded(event.body)
+                if not waiting:
+                    break
+        return len(messages) / (time.monotonic() - started)
+
+
+def succeeded(body: bytes) -> bool:
+    """Tell whether an event is that of a task's success. Raises `RuntimeError` for one of another end."""
+    data = json.loads(body)["data"]
+    status = data["Status"]
+    if not _TERMINAL.get(status, True):
+        raise RuntimeError(f"a task ended as {status}: {data.get('Code')} {data.get('Message')}")
+    return status in _TERMINAL
+
+
+def _trivial(number: int) -> dict[str, Any]:
+    snapshot = {"Format": "jpg", "URI": f"oss://examplebucket/tiny/{number}.jpg", "Number": 1}
+    return {
+        "ProjectName": "bench",
+        "Sources": [{"URI": "oss://examplebucket/videos/tiny.mp4"}],
+        "Targets": [{"Image": {"Snapshots": [snapshot]}}],
+    }
+
+
+def _memory(pid: int) -> int:
+    return sum(processes.pss_bytes(one.pid) for one in processes.tree(pid))
+
+
+def _cpu(pid: int) -> tuple[float, float]:
+    """CPU seconds so far of the worker's first process, and of all others, those that have ended included."""
+    first, *others = processes.tree(pid)
+    return first.cpu_s, sum(one.cpu_s + one.ended_cpu_s for one in others)
