@@ -16,9 +16,8 @@ from worker.media.plan import Image, Progress, Report
 from worker.messages import Event, Running, build_event, build_result, identify, invalid_message_event, parse_task
 from worker.messages.headers import ATTEMPT, CRASHES, CREATED
 from worker.metrics import STAGES, Metrics, code_label
-from worker.ports import Announcer, BrokerLostError, DecoderPool, Delivery, ObjectInfo, ObjectStore
+from worker.ports import Announcer, BrokerLostError, DecoderPool, Delivery, ObjectInfo, ObjectStore, SourceOpener
 from worker.settings import Settings
-from worker.source import CachedSource
 from worker.task import Canceled, Completed, Failed, Outcome, Postponed, RetryPolicy, Task
 from worker.uploads import Uploads
 
@@ -34,6 +33,7 @@ class Handler:
         self,
         *,
         store: ObjectStore,
+        open_source: SourceOpener,
         decoders: DecoderPool,
         announcer: Announcer,
         settings: Settings,
@@ -41,6 +41,7 @@ class Handler:
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._store = store
+        self._open_source = open_source
         self._decoders = decoders
         self._announcer = announcer
         self._settings = settings
@@ -182,11 +183,10 @@ class Handler:
         await self._tell(attempt, Running(0), confirm=True)
         attempt.told_s = perf_counter()
         plan = capture_plan(task, self._settings.limits)
-        cache_bytes = self._settings.pool.cache_bytes
         try:
             async with (
-                aclosing(CachedSource(self._store, location, info, cache_bytes=cache_bytes)) as source,
-                aclosing(self._decoders.capture(plan, source)) as events,
+                self._open_source(location, info) as source,
+                aclosing(self._decoders.capture(replace(plan, segmented=source.segmented), source.content)) as events,
                 attempt.uploads as uploads,
             ):
                 async for event in events:

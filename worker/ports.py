@@ -4,6 +4,7 @@ All errors that cross a port are `worker.errors.TaskError`, but `BrokerLostError
 """
 
 from collections.abc import AsyncGenerator, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -53,6 +54,22 @@ class ByteSource(Protocol):
 
     async def read(self, offset: int, size: int) -> bytes:
         """Read up to `size` bytes from `offset`: fewer at the end, none past it."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class OpenSource:
+    """A source that is open: its bytes, and whether they are laid out as `worker.media.segments` tells."""
+
+    content: ByteSource
+    segmented: bool
+
+
+class SourceOpener(Protocol):
+    """The way from a stored object to what a decoder reads: its own bytes, or those of the segments that it lists."""
+
+    def __call__(self, location: Location, info: ObjectInfo) -> AbstractAsyncContextManager[OpenSource]:
+        """Open the object that was found to be as `info` says. Raises `TaskError` for a playlist that cannot be."""
         ...
 
 

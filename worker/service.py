@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from platform import python_version
 from time import monotonic
 
@@ -15,6 +16,7 @@ from prometheus_client import CollectorRegistry
 from worker import __version__
 from worker.adapters.amqp import Broker
 from worker.adapters.files import LocalStore
+from worker.adapters.hls import open_source
 from worker.adapters.pool import DecoderPool
 from worker.adapters.s3 import S3Store
 from worker.adapters.topology import TopologyError
@@ -23,7 +25,7 @@ from worker.handler import Handler
 from worker.health import serve_health
 from worker.media.container import ffmpeg_version
 from worker.metrics import Metrics
-from worker.ports import BrokerLostError
+from worker.ports import BrokerLostError, ObjectStore, SourceOpener
 from worker.settings import Amqp, Settings
 from worker.stores import AllowedBuckets, OnRequest
 
@@ -36,13 +38,14 @@ EXIT_TERMINATED = 128 + signal.SIGTERM
 async def serve(settings: Settings) -> int:
     """Run the worker until SIGTERM or SIGINT; returns the exit status.
 
-    0: drained. 1: broker or store were not usable in time, or consuming could not be resumed. 143: told twice to stop.
+    0: drained, or told to stop before it had begun. 1: broker, store or port were not usable in time, or consuming
+    could not be resumed. 143: told twice to stop.
     """
     stopping = _stop_signals()
     try:
         async with AsyncExitStack() as stack:
             return await _serve(settings, stack, stopping)
-    except (BrokerLostError, TopologyError) as error:
+    except (BrokerLostError, TopologyError, OSError) as error:
         log.error("giving up", error=str(error))  # noqa: TRY400 - what happened is known; a traceback says no more
     except TaskError as error:
         log.error("giving up", code=error.code, error=error.message)  # noqa: TRY400 - as above
@@ -50,33 +53,58 @@ async def serve(settings: Settings) -> int:
 
 
 async def _serve(settings: Settings, stack: AsyncExitStack, stopping: asyncio.Queue[None]) -> int:
+    draining = asyncio.Event()
+    starting = asyncio.create_task(_start(settings, stack, draining))
+    stop = asyncio.create_task(stopping.get())
+    await asyncio.wait({starting, stop}, return_when=asyncio.FIRST_COMPLETED)
+    if not starting.done():
+        log.info("told to stop while starting")
+        starting.cancel()
+        await asyncio.wait({starting})
+        return 0
+    broker, handler = await starting
+    return await _consume(settings, broker, handler, stop=stop, stopping=stopping, draining=draining)
+
+
+async def _start(settings: Settings, stack: AsyncExitStack, draining: asyncio.Event) -> tuple[Broker, Handler]:
+    """Make the parts and start them, first of all the HTTP side, which tells from then on what is missing."""
     metrics = Metrics(CollectorRegistry())
     metrics.build.info({"version": __version__, "ffmpeg": ffmpeg_version(), "python": python_version()})
-    pool = await stack.enter_async_context(DecoderPool(settings.pool))
+    pool, broker = DecoderPool(settings.pool), Broker(settings.amqp, settings.retry)
+    watch_gauges(metrics, pool, broker)
+    http = settings.http
+    health = serve_health(http.host, http.port, metrics.registry, lambda: _not_ready(broker, pool, draining))
+    port = await stack.enter_async_context(health)
+    await stack.enter_async_context(pool)
     store = await stack.enter_async_context(open_store(settings, metrics.observe_request))
     await _usable(store.check, settings.amqp.startup_deadline_s)
-    broker = await stack.enter_async_context(Broker(settings.amqp, settings.retry))
+    await stack.enter_async_context(broker)
     await broker.prepare()
-    handler = Handler(store=store, decoders=pool, announcer=broker, settings=settings, metrics=metrics)
-    draining = asyncio.Event()
-    watch_gauges(metrics, pool, broker)
-    port = await stack.enter_async_context(
-        serve_health(
-            settings.http.host, settings.http.port, metrics.registry, lambda: _not_ready(broker, pool, draining)
-        )
+    handler = Handler(
+        store=store,
+        open_source=_opener(settings, store),
+        decoders=pool,
+        announcer=broker,
+        settings=settings,
+        metrics=metrics,
     )
     await broker.start_consuming(settings.pool.slots)
     log.info("serving", queue=broker.topology.task_queue, slots=settings.pool.slots, port=port, version=__version__)
-    return await _consume(settings, broker, handler, stopping, draining)
+    return broker, handler
 
 
 async def _consume(
-    settings: Settings, broker: Broker, handler: Handler, stopping: asyncio.Queue[None], draining: asyncio.Event
+    settings: Settings,
+    broker: Broker,
+    handler: Handler,
+    *,
+    stop: asyncio.Task[None],
+    stopping: asyncio.Queue[None],
+    draining: asyncio.Event,
 ) -> int:
-    """Hand deliveries to the handler until told to stop, then let what runs finish within the drain time."""
+    """Hand deliveries to the handler until `stop`, then let what runs finish within the drain time."""
     receiving = asyncio.create_task(_receive(broker, handler))
     supervising = asyncio.create_task(_supervise(broker, settings.amqp.recovery_deadline_s))
-    stop = asyncio.create_task(stopping.get())
     first, _ = await asyncio.wait({receiving, supervising, stop}, return_when=asyncio.FIRST_COMPLETED)
     draining.set()
     if supervising in first:
@@ -132,7 +160,7 @@ async def _not_ready(broker: Broker, pool: DecoderPool, draining: asyncio.Event)
         "draining": draining.is_set(),
         "no connection to the broker": not broker.connected,
         "not consuming": not broker.consuming,
-        "the broker takes no publications": await broker.blocked(),
+        "the broker takes no publications": broker.consuming and await broker.blocked(),
         "no decoder process": pool.workers == 0,
     }
     return [reason for reason, holds in facts.items() if holds]
@@ -159,6 +187,10 @@ async def open_store(settings: Settings, on_request: OnRequest) -> AsyncIterator
     else:
         allowed = AllowedBuckets(settings.store.source_buckets, settings.store.target_buckets)
         yield LocalStore(settings.store.root, allowed=allowed, on_request=on_request)
+
+
+def _opener(settings: Settings, store: ObjectStore) -> SourceOpener:
+    return partial(open_source, store, cache_bytes=settings.pool.cache_bytes, max_bytes=settings.limits.source_bytes)
 
 
 @asynccontextmanager
@@ -225,7 +257,8 @@ class LoneDelivery:
         raise AssertionError(delay_s, headers)
 
     async def give_back(self) -> None:
-        """Do nothing."""
+        """Tell that the task was not done: nobody will deliver it again."""
+        raise RuntimeError("the task ended without a result because of an unexpected error, which the log shows")
 
     async def park(self, code: str, reason: str) -> None:
         """Do nothing: the event tells."""
@@ -249,5 +282,12 @@ async def run_task(settings: Settings, body: bytes, tell: Callable[[str, bytes],
     settings = settings.model_copy(update={"retry": once, "pool": pool})
     metrics = Metrics(CollectorRegistry())
     async with DecoderPool(settings.pool) as decoders, open_store(settings, metrics.observe_request) as store:
-        handler = Handler(store=store, decoders=decoders, announcer=Listener(tell), settings=settings, metrics=metrics)
+        handler = Handler(
+            store=store,
+            open_source=_opener(settings, store),
+            decoders=decoders,
+            announcer=Listener(tell),
+            settings=settings,
+            metrics=metrics,
+        )
         await handler.handle(LoneDelivery(body))

@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
+from functools import partial
 from itertools import pairwise
 
 import pytest
@@ -13,6 +14,7 @@ from prometheus_client import CollectorRegistry
 
 from tests.corpus.messages import message, snapshot
 from tests.fakes import MemoryBroker, MemoryStore, ScriptedPool, StoredObject
+from worker.adapters.hls import open_source
 from worker.errors import Code, TaskError
 from worker.handler import Handler
 from worker.media.plan import EntryReport, Image, Progress, Report, Warn
@@ -62,6 +64,7 @@ class World:
         self.metrics = Metrics(CollectorRegistry())
         self.handler = Handler(
             store=self.store,
+            open_source=partial(open_source, self.store, cache_bytes=4 * MIB, max_bytes=4 * MIB),
             decoders=self.pool,
             announcer=self.broker,
             settings=self.settings,

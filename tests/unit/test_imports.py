@@ -18,6 +18,8 @@ OWNERS = {
         f"worker.media.{name}"
         for name in ("container", "timeline", "decode", "scaler", "deinterlace", "upright", "raster", "cover")
     ],
+    "m3u8": ["worker.adapters.hls_playlist"],
+    "cryptography": ["worker.adapters.hls"],
     "PIL": ["worker.media.encode"],
 }
 

@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 from worker.adapters import wire
 from worker.errors import Code, TaskError
 from worker.media.plan import CaptureEvent, CapturePlan, Report
+from worker.media.segments import SegmentStream
 
 BLOCK_BYTES = 256 * 1024
 WINDOW_BLOCKS = 8
@@ -129,7 +130,8 @@ class SoftTimeLimitError(BaseException):
 # An exception in here would leave half a message on the socket, or vanish: PyAV calls the reader from C, and lets
 # only subclasses of `Exception` through. The alarm repeats, so the next one finds the code elsewhere.
 _UNINTERRUPTIBLE = frozenset(
-    function.__code__ for function in (Channel.send, RangeReader.readinto, RangeReader.seek, RangeReader.tell)
+    function.__code__
+    for function in (Channel.send, RangeReader.readinto, RangeReader.seek, RangeReader.tell, SegmentStream.readinto)
 )
 
 

@@ -88,13 +88,15 @@ class Limits:
 class CapturePlan:
     """All entries of one source. The trimmed part `[trim_start_s, trim_start_s + trim_duration_s)` is the timeline
 
-    that the entries' times count on; `trim_duration_s` 0 means to the end.
+    that the entries' times count on; `trim_duration_s` 0 means to the end. `segmented`: the source's bytes are laid
+    out as `worker.media.segments` tells.
     """
 
     entries: tuple[EntryPlan, ...]
     trim_start_s: Fraction = Fraction(0)
     trim_duration_s: Fraction = Fraction(0)
     limits: Limits = field(default_factory=Limits)
+    segmented: bool = False
 
 
 @dataclass(frozen=True, slots=True)
