@@ -1,0 +1,100 @@
+"""What the end-to-end tests share: the sources, on disk and in S3, runs of all examples, and one worker on S3."""
+
+import asyncio
+import contextlib
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.bus import bus
+from tests.e2e.examples import Expected, Run, by_aio_pika, by_submit, expected_of, perform
+from tests.e2e.media import BUCKET, Sources, copy_sources, make_sources
+from tests.e2e.store import Bucket, store_settings
+from tests.e2e.worker_process import WorkerProcess, serving
+
+
+@pytest.fixture(scope="session")
+def sources(tmp_path_factory) -> Sources:
+    return make_sources(tmp_path_factory.mktemp("buckets"))
+
+
+@pytest.fixture(scope="session")
+def expected(sources) -> dict[str, Expected]:
+    return expected_of(sources)
+
+
+@pytest.fixture(scope="session")
+def bucket(seaweed_server, sources) -> Iterator[Bucket]:
+    """The sources' bucket, uploaded."""
+    seaweed_server.create_bucket(BUCKET)
+    with contextlib.closing(seaweed_server.client()) as client:
+        bucket = Bucket(client)
+        for path in sources.bucket.glob("*/*"):
+            bucket.put(str(path.relative_to(sources.bucket)), path)
+        yield bucket
+
+
+@pytest.fixture(scope="session")
+def start(broker, tmp_path_factory):
+    """Start workers: `with start(namespace, slots=1, …) as worker`."""
+
+    def start(namespace: str, **settings: object):
+        usual = {"amqp_url": broker.url, "events__progress_interval_s": 0.1}
+        return serving(tmp_path_factory.mktemp(namespace), namespace=namespace, **usual | settings)
+
+    return start
+
+
+@pytest.fixture
+def buckets(sources, tmp_path) -> Path:
+    """A directory of buckets of the test's own, with the sources in it."""
+    return copy_sources(sources, tmp_path / "buckets")
+
+
+@pytest.fixture
+def local(start, buckets):
+    """Start workers on that directory."""
+
+    def local(namespace: str, **settings: object):
+        return start(namespace, store__root=buckets, **settings)
+
+    return local
+
+
+@pytest.fixture
+def namespace() -> str:
+    return new_namespace()
+
+
+def new_namespace() -> str:
+    return f"e2e-{secrets.token_hex(4)}"
+
+
+@pytest.fixture(scope="session")
+def worker(start, bucket, seaweed_server) -> Iterator[WorkerProcess]:
+    """A worker on S3 for all tests that leave it working."""
+    with start(new_namespace(), **store_settings(seaweed_server)) as worker:
+        yield worker
+
+
+@pytest.fixture
+async def line(broker, worker):
+    """What goes to the shared worker and comes from it."""
+    async with bus(broker.url, worker.namespace) as line:
+        yield line
+
+
+@pytest.fixture(scope="session")
+def published(broker, bucket, start, seaweed_server) -> Run:
+    """All examples, published with aio-pika."""
+    with start(new_namespace(), **store_settings(seaweed_server)) as worker:
+        return asyncio.run(perform(by_aio_pika, broker, bucket, worker))
+
+
+@pytest.fixture(scope="session")
+def submitted(broker, bucket, start, seaweed_server) -> Run:
+    """All examples, published with `frame-capture submit`."""
+    with start(new_namespace(), **store_settings(seaweed_server)) as worker:
+        return asyncio.run(perform(by_submit, broker, bucket, worker))

@@ -1,0 +1,42 @@
+"""The examples' bucket on the S3 server, seen without the worker."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from devkit.s3 import S3Server
+from tests.e2e.media import BUCKET
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """Objects by key."""
+
+    client: Any = field(repr=False)
+
+    def keys(self, prefix: str) -> list[str]:
+        answer = self.client.list_objects_v2(Bucket=BUCKET, Prefix=prefix)
+        assert not answer["IsTruncated"]
+        return [each["Key"] for each in answer.get("Contents", [])]
+
+    def get(self, key: str) -> dict[str, Any]:
+        answer = self.client.get_object(Bucket=BUCKET, Key=key)
+        return answer | {"Body": answer["Body"].read()}
+
+    def put(self, key: str, path: Path) -> None:
+        with path.open("rb") as file:
+            self.client.put_object(Bucket=BUCKET, Key=key, Body=file)
+
+    def delete(self, key: str) -> None:
+        self.client.delete_object(Bucket=BUCKET, Key=key)
+
+
+def store_settings(server: S3Server) -> dict[str, str]:
+    """The settings that lead a worker to the server."""
+    return {
+        "store__kind": "s3",
+        "store__endpoint_url": server.endpoint,
+        "store__addressing": "path",
+        "store__access_key_id": server.access_key,
+        "store__secret_access_key": server.secret_key,
+    }
