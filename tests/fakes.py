@@ -165,6 +165,18 @@ class MemoryBroker:
     retried: list[tuple[int, MemoryDelivery]] = field(default_factory=list)
     parked: list[tuple[str, str, MemoryDelivery]] = field(default_factory=list)
     delivered: int = 0
+    consuming: bool = True
+    inbox: "asyncio.Queue[MemoryDelivery | None]" = field(default_factory=asyncio.Queue)
+
+    async def deliveries(self) -> AsyncGenerator[MemoryDelivery, None]:
+        """Yield what is put into `inbox`, until `stop_consuming`."""
+        while (delivery := await self.inbox.get()) is not None:
+            yield delivery
+
+    async def stop_consuming(self) -> None:
+        await self.before("stop consuming", "")
+        self.journal.append("stop consuming")
+        self.inbox.put_nowait(None)
 
     def deliver(
         self,
