@@ -1,4 +1,4 @@
-"""Our capture and ffmpeg's, job by job: both are run in turn, so that a noisy machine is noisy for both."""
+"""Our capture and ffmpeg's in the same run, job by job: first ours, in one warm process, then ffmpeg's processes."""
 
 import json
 import re
