@@ -118,7 +118,7 @@ class Bus:
     async def settled(self, node: Node, **holding: tuple[int, int]) -> dict[str, tuple[int, int]]:
         """Wait until no queue but those of `holding` has messages, ready or unacknowledged; gives all queues' counts.
 
-        RabbitMQ refreshes these counts every five seconds: what it tells right after an acknowledgement may be old.
+        RabbitMQ refreshes these counts now and then: what it tells right after an acknowledgement may be old.
         """
         wanted = {f"{self._namespace}.{name.replace('_', '.')}": counts for name, counts in holding.items()}
         deadline = time.monotonic() + DEADLINE_S

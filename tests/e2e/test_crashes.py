@@ -9,7 +9,6 @@ from signal import SIGKILL, SIGTERM
 
 from PIL import Image
 
-from devkit.broker import broker as run_broker
 from tests.e2e.bus import TERMINAL, bus
 from tests.e2e.media import BUCKET, LONG_FRAMES, long_task, task
 from tests.e2e.worker_process import gone
@@ -133,18 +132,19 @@ def assert_whole(folder):
             image.load()
 
 
-async def test_health_tells_of_a_lost_broker_and_work_goes_on_when_it_is_back(local, namespace):
-    with run_broker() as node, local(namespace, amqp_url=node.url) as worker:
+async def test_health_tells_of_a_lost_broker_and_work_goes_on_when_it_is_back(local, broker, namespace):
+    with local(namespace) as worker:
         assert worker.get("/livez") == (200, json.dumps({"status": "alive"}))
         assert worker.get("/readyz") == (200, json.dumps({"status": "ready", "reasons": []}))
-        node.rabbitmqctl("stop_app")
-        worker.until(lambda: "no connection to the broker" in (worker.not_ready() or []), "the loss to be noticed")
-        assert "not consuming" in (worker.not_ready() or [])
-        assert worker.metrics()["amqp_connected"] == worker.metrics()["consuming"] == 0
-        assert worker.get("/livez")[0] == 200
-        node.rabbitmqctl("start_app")
+        try:
+            broker.rabbitmqctl("stop_app")
+            worker.until(lambda: "no connection to the broker" in (worker.not_ready() or []), "the loss to be noticed")
+            assert "not consuming" in (worker.not_ready() or [])
+            assert worker.metrics()["amqp_connected"] == worker.metrics()["consuming"] == 0
+            assert worker.get("/livez")[0] == 200
+        finally:
+            broker.rabbitmqctl("start_app")
         worker.until_ready()
-        async with bus(node.url, namespace) as line:
-            told = await line.outcome(task())
-        assert told.status == "Succeeded"
+        async with bus(broker.url, namespace) as line:
+            assert (await line.outcome(task())).status == "Succeeded"
         assert worker.metrics()["amqp_reconnects"] >= 2
