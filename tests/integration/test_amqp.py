@@ -191,6 +191,7 @@ ODD = {
     "the last time there is": ({"timestamp": datetime(2026, 1, 2, tzinfo=UTC)}, b"\xff" * 8),
     "a count that is none": ({"headers": {"x-delivery-count": "many", "n": None}}, b""),
     "bytes that are no text": ({"headers": {"x-attempt": bytearray(b"\xff\xfe")}}, b""),
+    "a foreign header of bytes": ({"headers": {"theirs": bytearray(b"\xff\xfe")}}, b""),
 }
 
 

@@ -2,6 +2,7 @@
 
 import logging
 import random
+import struct
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime
@@ -9,6 +10,7 @@ from typing import cast
 
 from aio_pika import DeliveryMode, Message
 from aiormq.abc import DeliveredMessage
+from pamqp import encode
 from pamqp.common import FieldTable
 
 from worker.adapters.amqp_publish import Publisher, broker_call
@@ -113,7 +115,7 @@ class AmqpDelivery:
         return task_id(self.body, self.message_id)
 
     def _copy(self, headers: Mapping[str, str | int], expiration_s: float | None = None) -> Message:
-        kept = {name: value for name, value in self.headers.items() if not name.startswith(BROKER_HEADERS)}
+        kept = {name: value for name, value in self.headers.items() if _may_be_copied(name, value)}
         original = self._properties
         return Message(
             self.body,
@@ -130,3 +132,18 @@ class AmqpDelivery:
             expiration=expiration_s,
             delivery_mode=DeliveryMode.PERSISTENT,
         )
+
+
+def _may_be_copied(name: str, value: object) -> bool:
+    """Tell whether a header belongs on a copy: not the broker's own, and not what this client could read but not write.
+
+    A task must not become impossible to retry or park because of a header that nobody here looks at.
+    """
+    if name.startswith(BROKER_HEADERS):
+        return False
+    try:
+        encode.field_table(cast("FieldTable", {name: value}))
+    except (TypeError, ValueError, OverflowError, RecursionError, struct.error):
+        log.warning("a header cannot be written again, so the copy goes without it: %r", name)
+        return False
+    return True
