@@ -7,6 +7,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from av.filter import Graph
 from PIL import Image as PillowImage
 
 from worker.media.capture import capture
@@ -29,6 +30,19 @@ def frame_of(name, *planes, **tags):
     for tag, value in tags.items():
         setattr(frame, tag, value)
     return frame
+
+
+def with_fields(frame, order):
+    """Flag a frame as interlaced: `tff` or `bff`, the top or the bottom field first."""
+    graph = Graph()
+    source = graph.add(
+        "buffer",
+        f"video_size={frame.width}x{frame.height}:pix_fmt={frame.format.name}:time_base=1/1:pixel_aspect=1/1"
+        f":colorspace={frame.colorspace}:range={frame.color_range}",
+    )
+    graph.link_nodes(source, graph.add("setfield", order), graph.add("buffersink")).configure()
+    graph.push(frame)
+    return graph.vpull()
 
 
 def video(codec, frames, *, container="mkv", options=None, aspect=None, **tags):

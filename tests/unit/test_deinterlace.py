@@ -5,9 +5,8 @@ from itertools import pairwise
 import av
 import numpy as np
 import pytest
-from av.filter import Graph
 
-from tests.pictures import MEDIA, capture_all, frame_of, picture, real_files, shown, video
+from tests.pictures import MEDIA, capture_all, frame_of, picture, real_files, shown, video, with_fields
 from worker.media.deinterlace import is_combed, progressive
 from worker.media.scaler import luma
 
@@ -37,19 +36,6 @@ def gray_frame(samples):
     deep = samples.dtype == np.uint16
     middle = np.full((samples.shape[0] // 2, samples.shape[1] // 2), 512 if deep else 128, samples.dtype)
     return frame_of("yuv420p10le" if deep else "yuv420p", samples, middle, middle, colorspace=1, color_range=1)
-
-
-def with_fields(frame, order):
-    """Flag a frame as interlaced: `tff` or `bff`, the top or the bottom field first."""
-    graph = Graph()
-    source = graph.add(
-        "buffer",
-        f"video_size={frame.width}x{frame.height}:pix_fmt={frame.format.name}:time_base=1/1:pixel_aspect=1/1"
-        f":colorspace={frame.colorspace}:range={frame.color_range}",
-    )
-    graph.link_nodes(source, graph.add("setfield", order), graph.add("buffersink")).configure()
-    graph.push(frame)
-    return graph.vpull()
 
 
 def flagged(pictures, codec="libx264", order="tff"):

@@ -64,9 +64,10 @@ def _attached(container: InputContainer) -> Iterator[Picture]:
     streams = [s for s in container.streams.video if s.disposition & Disposition.attached_pic]
     packets = _packets(container, streams)
     for stream in streams:
-        yield Picture(
-            f"stream {stream.index}", _is_front(stream.metadata), stream.codec_context, packets.get(stream.index)
-        )
+        packet = packets.get(stream.index)
+        # Tags often name the wrong type, which FFmpeg believes; the data itself does not lie.
+        decoder = (_decoder(bytes(packet)) if packet else None) or stream.codec_context
+        yield Picture(f"stream {stream.index}", _is_front(stream.metadata), decoder, packet)
 
 
 def _attachments(container: InputContainer) -> Iterator[Picture]:

@@ -1,0 +1,333 @@
+"""Where things land in the picture: markers, checkerboards, rotations, resolution changes, through real files."""
+
+import shutil
+import struct
+import subprocess
+from fractions import Fraction
+from io import BytesIO
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.pictures import MEDIA, capture_all, frame_of, picture, real_files, shown, video
+from worker.media.plan import ScaleType
+
+LOSSLESS = {"qp": "0", "preset": "ultrafast"}
+FFMPEG = shutil.which("ffmpeg")
+needs_ffmpeg = pytest.mark.skipif(
+    FFMPEG is None, reason="there is no ffmpeg command (scripts/setup ffmpeg installs it)"
+)
+
+
+def gray_video(samples, codec="libx264", **more):
+    height, width = samples.shape
+    middle = np.full(((height + 1) // 2, (width + 1) // 2), 128, np.uint8)
+    planes = [samples.astype(np.uint8), middle, middle]
+    frame = frame_of("gray", planes[0]) if codec == "png" else frame_of("yuv420p", *planes)
+    options = {"options": LOSSLESS} if codec == "libx264" else {}
+    return video(codec, [frame], colorspace=1, color_range=2, **options, **more)
+
+
+def psnr(one, other):
+    assert one.shape == other.shape
+    return 10 * np.log10(255**2 / max(np.mean((one.astype(float) - other) ** 2), 1e-9))
+
+
+# --- markers
+
+WIDTH, HEIGHT, BLUR = 640, 360, 12
+MARKERS = ((70, 60), (570, 60), (70, 300), (570, 300), (320.5, 180.25))
+
+
+def marked(marker):
+    y, x = np.mgrid[0:HEIGHT, 0:WIDTH] + 0.5
+    return np.round(230 * np.exp(-((x - marker[0]) ** 2 + (y - marker[1]) ** 2) / (2 * BLUR**2)))
+
+
+MARKED = {marker: gray_video(marked(marker)) for marker in MARKERS}
+
+
+def centroid(levels):
+    light = np.maximum(levels.astype(float) - 6, 0)
+    y, x = np.mgrid[0 : light.shape[0], 0 : light.shape[1]] + 0.5
+    return np.array([(light * x).sum(), (light * y).sum()]) / light.sum()
+
+
+def exact_mapping(scale, width, height):
+    """The factors and offsets (x, y) of the specification's section 4, in real numbers."""
+    factors = np.array([width / WIDTH, height / HEIGHT])
+    if scale is not ScaleType.STRETCH:
+        factors[:] = factors.max() if scale is ScaleType.CROP else factors.min()
+    source, target = np.array([WIDTH, HEIGHT]), np.array([width, height])
+    return factors, (target - source * factors) / 2 if scale is not ScaleType.FIT else np.zeros(2)
+
+
+@pytest.mark.parametrize("scale", ScaleType)
+@pytest.mark.parametrize(
+    ("width", "height"),
+    [
+        (300, 200),
+        (512, 512),
+        (333, 127),
+        (101, 99),
+        (901, 700),
+        (200, None),
+        (None, 100),
+        (Fraction(1, 2), Fraction(1, 2)),
+        (Fraction(1, 3), Fraction(3, 4)),
+        (None, None),
+        (1280, Fraction(1)),
+    ],
+    ids=str,
+)
+def test_markers_land_within_half_a_pixel_of_the_exact_mapping(scale, width, height):
+    def side(wanted, own):
+        return own if wanted is None else wanted if isinstance(wanted, int) else int(own * wanted + Fraction(1, 2))
+
+    target = side(width, WIDTH), side(height, HEIGHT)
+    factors, offset = exact_mapping(scale, *target)
+    measured = 0
+    for marker, source in MARKED.items():
+        levels = picture(source, width=width, height=height, scale_type=scale)[..., 1]
+        if scale is not ScaleType.FIT:
+            assert levels.shape == target[::-1]
+        wanted = np.array(marker) * factors + offset
+        reach = 3 * BLUR * factors
+        if ((wanted > reach) & (wanted < np.array(levels.shape[::-1]) - reach)).all():
+            measured += 1
+            assert np.abs(centroid(levels) - wanted).max() <= 0.5
+    assert measured >= 1
+
+
+@pytest.mark.parametrize("codec", ["libx264", "libx265"])
+def test_colours_sit_on_what_they_colour(codec):
+    """Chroma of H.264 and HEVC is sited at the left of its pair: half a pixel when that is ignored."""
+    y, x = np.mgrid[0:48, 0:80]
+    spot = np.round(128 + 100 * np.exp(-((x - 40) ** 2 + (y - 24) ** 2) / 50)).astype(np.uint8)
+    frame = frame_of("yuv420p", np.full((96, 160), 128, np.uint8), np.full_like(spot, 128), spot)
+    options = LOSSLESS if codec == "libx264" else {"x265-params": "lossless=1:log-level=none:bframes=0"}
+    source = video(codec, [frame], options=options, colorspace=1, color_range=2)
+    for factor in (1, 2):
+        red = picture(source, width=160 // factor, height=96 // factor)[..., 0].astype(int) - 122
+        assert np.abs(centroid(red) * factor - (80.5, 49)).max() < 0.1
+
+
+# --- antialiasing
+
+
+@pytest.mark.parametrize("target", [(320, 180), (300, 170), (213, 77), (160, 90), (100, 100), (64, 36), (7, 5)])
+@pytest.mark.parametrize("pattern", ["checkerboard", "columns", "rows"])
+def test_single_pixels_become_flat_gray(target, pattern):
+    y, x = np.mgrid[0:360, 0:640]
+    samples = {"checkerboard": x + y, "columns": x, "rows": y}[pattern] % 2 * 255
+    levels = picture(gray_video(samples), width=target[0], height=target[1]).astype(int)
+    assert levels.shape[:2] == target[::-1]
+    inner = levels[1:-1, 1:-1]
+    assert np.abs(inner - 127.5).max() <= (1 if pattern == "checkerboard" else 5)
+
+
+# --- sizes
+
+
+@pytest.mark.parametrize("size", [(16384, 2), (2, 16384), (1, 1), (321, 241), (1, 2), (16383, 1)])
+def test_odd_and_extreme_sizes(size):
+    width, height = size
+    y, x = np.mgrid[0:height, 0:width]
+    samples = np.where((x * 2 < width) if width > height else (y * 2 < height), 40, 200)
+    source = gray_video(samples, "png", container="mov")
+    assert (picture(source)[..., 0] == samples).all()
+    for scale in ScaleType:
+        levels = picture(source, width=64, height=32, scale_type=scale)[..., 0]
+        assert levels.shape == (32, 64) or scale is ScaleType.FIT
+        assert levels[levels > 0].min() >= 25  # bicubic overshoots a little at the edge
+        assert levels.max() <= 215
+
+
+@pytest.mark.parametrize(
+    ("coded", "aspect", "wanted"),
+    [((720, 576), Fraction(64, 45), (1024, 576)), ((720, 480), Fraction(8, 9), (640, 480))],
+)
+def test_non_square_pixels_become_square(coded, aspect, wanted):
+    """A circle as it is seen is coded as an ellipse; it comes back round."""
+    y, x = np.mgrid[0 : coded[1], 0 : coded[0]] + 0.5
+    round_x = (x - coded[0] / 2) * float(aspect)
+    disc = np.clip(150 - np.hypot(round_x, y - coded[1] / 2), 0, 1) * 200
+    levels = picture(gray_video(disc, aspect=aspect))[..., 1] > 100
+    assert levels.shape == wanted[::-1]
+    across, down = (np.flatnonzero(levels.any(axis)) for axis in (0, 1))
+    assert abs(np.ptp(across) - np.ptp(down)) <= 1
+    assert abs(np.ptp(down) - 298) <= 1
+
+
+# --- orientation
+
+ONE = 65536
+TURNS = {
+    "upright": ((1, 0, 0, 1), lambda p: p),
+    "quarter clockwise": ((0, 1, -1, 0), lambda p: np.rot90(p, -1)),
+    "half": ((-1, 0, 0, -1), lambda p: np.rot90(p, 2)),
+    "quarter counter-clockwise": ((0, -1, 1, 0), lambda p: np.rot90(p, 1)),
+    "mirrored": ((-1, 0, 0, 1), lambda p: p[:, ::-1]),
+    "upside down": ((1, 0, 0, -1), lambda p: p[::-1]),
+    "mirrored quarter": ((0, 1, 1, 0), lambda p: p.swapaxes(0, 1)),
+    "mirrored other quarter": ((0, -1, -1, 0), lambda p: np.rot90(p, 2).swapaxes(0, 1)),
+}
+NONSENSE = {
+    "zeros": (0,) * 9,
+    "flat": (ONE, 0, 0, ONE, 0, 0, 0, 0, 2**30),
+    "least": (-(2**31),) * 9,
+    "greatest": (2**31 - 1,) * 9,
+    "not a number as float": (0x7FC00000,) * 9,
+}
+
+
+def with_matrix(numbers, aspect=None):
+    """A lossless MOV of a random picture with this display matrix in its track header, and the picture."""
+    pixels = np.random.default_rng(4).integers(0, 256, (20, 34, 3), dtype=np.uint8)
+    data = bytearray(video("png", [frame_of("rgb24", pixels)], container="mov", aspect=aspect).getvalue())
+    at = data.index(b"tkhd") + 4 + 4 + 20 + 8 + 8
+    data[at : at + 36] = struct.pack(">9i", *numbers)
+    return BytesIO(bytes(data)), pixels
+
+
+@pytest.mark.parametrize("turn", TURNS)
+def test_display_matrices_turn_and_mirror(turn):
+    (a, b, c, d), turned = TURNS[turn]
+    source, pixels = with_matrix((a * ONE, b * ONE, 0, c * ONE, d * ONE, 0, 0, 0, 2**30))
+    assert (picture(source) == turned(pixels)).all()
+
+
+@pytest.mark.parametrize("numbers", NONSENSE)
+def test_nonsense_matrices_turn_nothing(numbers):
+    source, pixels = with_matrix(NONSENSE[numbers])
+    assert (picture(source) == pixels).all()
+
+
+def test_square_pixels_come_with_rotation_too():
+    source, _ = with_matrix((0, ONE, 0, -ONE, 0, 0, 0, 0, 2**30), aspect=Fraction(2))
+    assert picture(source).shape == (68, 20, 3)
+
+
+@real_files
+@pytest.mark.parametrize("name", [f"rot_{angle}_h264.mp4" for angle in (0, 90, 180, 270)] + ["rot_90_vp9.mp4"])
+def test_khronos_rotations_come_upright(name):
+    """`webgl/video-rotation.html`: these colours at these places; it allows 10 for H.264 and 45 for VP9."""
+    levels = picture(f"geometry/{name}").astype(int)
+    assert levels.shape == (96, 128, 3)
+    tolerance = 45 if "vp9" in name else 10
+    for (x, y), colour in {
+        (0.5, 0.25): (255, 0, 0),
+        (0.4, 0.5): (0, 0, 255),
+        (0.6, 0.5): (255, 255, 0),
+        (0.5, 0.75): (0, 255, 0),
+    }.items():
+        assert np.abs(levels[int(96 * y), int(128 * x)] - colour).max() <= tolerance
+
+
+@real_files
+@pytest.mark.parametrize(
+    ("name", "reference"),
+    [("geometry/rot_90_vali.mp4", "frame_0_90_deg.jpg"), ("ground_truth/vali/test.mp4", "frame_0.jpg")],
+)
+def test_vali_rotation_is_that_of_its_pictures(name, reference):
+    wanted = np.asarray(Image.open(MEDIA / "ground_truth" / "vali" / reference).convert("RGB"))
+    assert psnr(picture(name), wanted) > 36
+
+
+@real_files
+@needs_ffmpeg
+@pytest.mark.parametrize(
+    "name",
+    [
+        "rot_90_decord.mov",
+        "rot_270_decord.mov",
+        "rot_180_timestamps_720p.mp4",
+        "rot_90_and_mirror.mp4",
+        "rot_90_iphone_ios9.mov",
+        "rot_90_fragmented_bbb.mp4",
+        "rot_90_torchcodec_nasa.mp4",
+        "sar_3_2_black.webm",
+        "sar_525_352_vfr.mp4",
+        "odd_321x241_vp9.mp4",
+        "odd_29x19_offset.ogv",
+        "four_colors.mp4",
+        "tiny_2x2_green.mp4",
+        "tiny_10x6_65s.webm",
+    ],
+)
+def test_size_and_orientation_are_those_of_the_ffmpeg_command(name):
+    path = MEDIA / "geometry" / name
+    steps = "scale=iw*sar:ih:flags=bicubic+accurate_rnd+full_chroma_int"
+    command = [
+        FFMPEG,
+        "-v",
+        "error",
+        "-i",
+        str(path),
+        "-vf",
+        steps,
+        "-frames:v",
+        "1",
+        "-f",
+        "image2",
+        "-c:v",
+        "png",
+        "-",
+    ]
+    png = subprocess.run(command, check=True, capture_output=True).stdout
+    wanted = np.asarray(Image.open(BytesIO(png)).convert("RGB"))
+    assert psnr(picture(f"geometry/{name}"), wanted) > 45
+
+
+@real_files
+def test_four_colours_are_those_of_the_reference_picture():
+    wanted = np.asarray(Image.open(MEDIA / "ground_truth" / "wpt" / "four-colors.png").convert("RGB")).astype(int)
+    levels = picture("geometry/four_colors.mp4").astype(int)
+    assert levels.shape == wanted.shape
+    for y in (0.25, 0.75):
+        for x in (0.25, 0.75):
+            at = int(y * wanted.shape[0]), int(x * wanted.shape[1])
+            assert np.abs(levels[at] - wanted[at]).max() <= 3
+
+
+# --- resolution changes
+
+
+@real_files
+@pytest.mark.parametrize("extension", ["mp4", "webm"])
+def test_each_frame_has_its_own_size(extension):
+    images, _ = capture_all(f"geometry/reschange_red400_green200.{extension}", number=0)
+    sizes = [(image.width, image.height) for image in images]
+    assert sorted(set(sizes)) == [(200, 150), (400, 300)]
+    change = sizes.index((200, 150))
+    assert set(sizes[:change]) == {(400, 300)}
+    assert set(sizes[change:]) == {(200, 150)}
+    for number, image in enumerate(images):
+        level = shown(image)[5, 5].astype(int)
+        if number == change:  # the one black frame of the file
+            assert level.max() <= 5
+            continue
+        assert np.argmax(level) == (0 if number < change else 1)
+        assert np.sort(level)[1] <= 20
+
+
+@real_files
+def test_a_raw_stream_changes_size_where_ffprobe_sees_it():
+    """VALI's table says frame 47, counting as its decoder does; ffprobe 5.1 has the first small one 50th as shown."""
+    images, _ = capture_all("geometry/reschange_annexb.h264", number=0)
+    assert [(image.width, image.height) for image in images] == [(848, 464)] * 49 + [(424, 232)] * 47
+
+
+@real_files
+def test_after_a_change_pictures_keep_the_wanted_size():
+    images, _ = capture_all(
+        "geometry/reschange_red400_green200.mp4", number=0, width=96, height=96, scale_type=ScaleType.FILL
+    )
+    for image in images:
+        levels = shown(image)
+        assert levels.shape == (96, 96, 3)
+        assert not levels[:12].any()
+        assert not levels[84:].any()
+    middles = [shown(image)[13:83].max(-1).min() for image in images]
+    assert sorted(middles)[1] > 100  # all but the one black frame of the file
