@@ -3,6 +3,7 @@
 Colours, places and orientations are proven through files in `test_colour_files`, `test_geometry_files`.
 """
 
+import gc
 from fractions import Fraction
 from io import BytesIO
 
@@ -275,3 +276,15 @@ def test_interlacing_does_not_touch_the_fingerprint():
     comb[1::2] = np.arange(64) * 4
     frame = gray_frame(comb)
     assert dhash(*luma(with_fields(frame, "tff"))) == dhash(*luma(frame)) == 2**64 - 1
+
+
+def test_a_drawn_frame_is_freed_at_once_without_the_garbage_collector():
+    """A cycle through its side data would keep each frame's pixels until the collector comes by."""
+    renderer = Renderer(Rendition())
+    gc.collect()
+    gc.disable()
+    try:
+        renderer.render(av.VideoFrame(64, 64, "yuv420p"), Fraction(1))
+        assert gc.collect() == 0
+    finally:
+        gc.enable()

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from av.buffer import Buffer
 from av.filter import Graph
+from av.sidedata.sidedata import SideDataContainer
 from av.video.frame import VideoFrame
 
 from worker.media.geometry import UPRIGHT, Orientation, orientation
@@ -19,12 +20,21 @@ _NEWER: Final = range(28, 40)
 def frame_orientation(frame: VideoFrame) -> Orientation:
     """Read the display matrix that the container, the codec or a picture's EXIF gave to a frame."""
     try:
-        matrix = frame.side_data.get("DISPLAYMATRIX")
+        matrix = _side_data(frame).get("DISPLAYMATRIX")
     except ValueError:
-        matrix = _without_newer(frame).side_data.get("DISPLAYMATRIX")
+        matrix = _side_data(_without_newer(frame)).get("DISPLAYMATRIX")
     if not isinstance(matrix, Buffer):
         return UPRIGHT
     return orientation(np.frombuffer(memoryview(matrix), np.int32).tolist())
+
+
+def _side_data(frame: VideoFrame) -> SideDataContainer:
+    """Read a frame's side data without leaving a reference cycle.
+
+    `frame.side_data` keeps a container which refers back to the frame, so that every frame, with all its pixels, would
+    wait for the garbage collector.
+    """
+    return SideDataContainer(frame)  # type: ignore[call-arg]  # the stubs do not tell of its argument
 
 
 def _without_newer(frame: VideoFrame) -> VideoFrame:
