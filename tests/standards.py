@@ -111,3 +111,16 @@ def tone_mapped(nit, primaries, source_peak, white=203.0):
     light = np.maximum(nit @ between(primaries, "BT.709").T, 0)
     greatest = np.maximum(light.max(-1, keepdims=True), 1e-9)
     return np.clip(light * bt2390(greatest, source_peak, white) / greatest / white, 0, 1) ** (1 / 2.4)
+
+
+def lab(levels):
+    """CIE 1976 L*, a*, b* of 8-bit levels in BT.709 with its display's gamma of 2.4."""
+    light = (np.asarray(levels) / 255.0) ** 2.4
+    x, y, z = np.cbrt(light @ to_xyz("BT.709").T / to_xyz("BT.709").sum(1))
+    return 116 * y - 16, 500 * (x - y), 200 * (y - z)
+
+
+def lab_hue(levels):
+    """The hue angle in degrees."""
+    _, a, b = lab(levels)
+    return np.degrees(np.arctan2(b, a))

@@ -232,3 +232,28 @@ def test_real_hdr_uses_the_range_and_is_not_washed_out(name):
     levels = picture(name, width=320, height=180).astype(int).max(-1)
     assert np.percentile(levels, 1) < 60
     assert (levels == 255).mean() < 0.05
+
+
+# The hues of X-Rite's ColorChecker as published (sRGB), and where its patches stand in the file, by row and column.
+CHECKER = (
+    ((115, 82, 68), (194, 150, 130), (98, 122, 157), (87, 108, 67), (133, 128, 177), (103, 189, 170)),
+    ((214, 126, 44), (80, 91, 166), (193, 90, 99), (94, 60, 108), (157, 188, 64), (224, 163, 46)),
+    ((56, 61, 150), (70, 148, 73), (175, 54, 60), (231, 199, 31), (187, 86, 149), (8, 133, 161)),
+)
+CHECKER_X = (301, 547, 787, 1034, 1274, 1526)
+CHECKER_Y = (137, 384, 619)
+SKIN_AND_SKY = {(0, 1), (0, 2)}
+OUT_OF_GAMUT = {(2, 5)}  # cyan is outside BT.709
+
+
+@real_files
+def test_a_filmed_colour_chart_keeps_its_hues():
+    """Media3's HLG test film: Android's own picture of it turns light skin by 58 degrees, orange by 36."""
+    levels = picture("codecs/hevc_hlg_color_test.mp4").astype(float)
+    for row, colours in enumerate(CHECKER):
+        for column, published in enumerate(colours):
+            x, y = CHECKER_X[column], CHECKER_Y[row]
+            patch = levels[y - 15 : y + 15, x - 15 : x + 15].mean((0, 1))
+            turned = (standards.lab_hue(patch) - standards.lab_hue(published) + 180) % 360 - 180
+            if (row, column) not in OUT_OF_GAMUT:
+                assert abs(turned) < (2 if (row, column) in SKIN_AND_SKY else 11), (row, column)

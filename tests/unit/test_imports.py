@@ -16,7 +16,17 @@ OWNERS = {
     "botocore": ["worker.adapters.s3*"],
     "av": [
         f"worker.media.{name}"
-        for name in ("container", "timeline", "decode", "scaler", "deinterlace", "upright", "raster", "cover")
+        for name in (
+            "container",
+            "timeline",
+            "decode",
+            "scaler",
+            "filtering",
+            "deinterlace",
+            "upright",
+            "raster",
+            "cover",
+        )
     ],
     "m3u8": ["worker.adapters.hls_playlist"],
     "cryptography": ["worker.adapters.hls"],

@@ -3,9 +3,9 @@
 from typing import Final
 
 import numpy as np
-from av.filter import Graph
 from av.video.frame import VideoFrame
 
+from worker.media.filtering import filtered
 from worker.media.scaler import luma
 
 # Of 320 progressive frames of real files these find a comb in 3 (thin text), of 51 frames woven of two 90 %.
@@ -24,8 +24,8 @@ def progressive(frame: VideoFrame) -> VideoFrame:
     # Of a lone frame yadif keeps half of the combing and bwdif all of it; estdif is hardly better than w3fdif and
     # takes 150 ms for 1080i instead of 3. The flag has to go, or swscale would scale the fields by themselves.
     if is_combed(frame):
-        return _filtered(frame, ("w3fdif", "mode=frame:deint=interlaced"))
-    return _filtered(frame, ("setfield", "prog"))
+        return filtered(frame, ("w3fdif", "mode=frame:deint=interlaced"))
+    return filtered(frame, ("setfield", "prog"))
 
 
 def is_combed(frame: VideoFrame) -> bool:
@@ -54,15 +54,3 @@ def _most_combed(rows: "np.ndarray[tuple[int, int], np.dtype[np.int32]]", levels
     whole = combed[: down_blocks * BLOCK, : across_blocks * BLOCK]
     blocks = whole.reshape(down_blocks, BLOCK, across_blocks, BLOCK)
     return int(blocks.sum((1, 3)).max())
-
-
-def _filtered(frame: VideoFrame, step: tuple[str, str]) -> VideoFrame:
-    graph = Graph()
-    graph.threads = 1
-    tags = f"colorspace={frame.colorspace}:range={frame.color_range}"
-    size = f"video_size={frame.width}x{frame.height}:pix_fmt={frame.format.name}"
-    source = graph.add("buffer", f"{size}:{tags}:time_base=1/1:pixel_aspect=1/1")
-    graph.link_nodes(source, graph.add(*step), graph.add("buffersink")).configure()
-    graph.push(frame)
-    graph.push(None)  # the filter holds a frame back until it sees the next or the end
-    return graph.vpull()

@@ -41,11 +41,12 @@ class Renderer:
         self.aspect_changed |= place.aspect_changed
         # Scaling before turning moves fewer pixels, and leaves chroma sited where the codec put it.
         size = place.scaled.turned() if turn.transposed else place.scaled
-        return _placed(turned(self._coded_picture(progressive(frame), size), turn), place)
+        return _placed(turned(self._coded_picture(frame, size), turn), place)
 
     def _coded_picture(self, frame: VideoFrame, size: Size) -> Pixels:
-        """Colour conversion and scaling, in the orientation of the coded frame."""
+        """Deinterlacing, colour conversion and scaling, in the orientation of the coded frame."""
         means = frame_meaning(frame)
+        frame = progressive(frame)
         if is_gray(frame) and not means.full_range:
             frame = convert(VideoReformatter(), frame, planar_yuv(frame), means)
         if has_alpha(frame):

@@ -5,10 +5,10 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 from av.buffer import Buffer
-from av.filter import Graph
 from av.sidedata.sidedata import SideDataContainer
 from av.video.frame import VideoFrame
 
+from worker.media.filtering import filtered
 from worker.media.geometry import UPRIGHT, Orientation, orientation
 
 Pixels = npt.NDArray[np.uint8]
@@ -22,7 +22,9 @@ def frame_orientation(frame: VideoFrame) -> Orientation:
     try:
         matrix = _side_data(frame).get("DISPLAYMATRIX")
     except ValueError:
-        matrix = _side_data(_without_newer(frame)).get("DISPLAYMATRIX")
+        # While there is any of which it knows no name, PyAV raises instead of giving the others.
+        known = filtered(frame, *(("sidedata", f"mode=delete:type={kind}") for kind in _NEWER))
+        matrix = _side_data(known).get("DISPLAYMATRIX")
     if not isinstance(matrix, Buffer):
         return UPRIGHT
     return orientation(np.frombuffer(memoryview(matrix), np.int32).tolist())
@@ -35,18 +37,6 @@ def _side_data(frame: VideoFrame) -> SideDataContainer:
     wait for the garbage collector.
     """
     return SideDataContainer(frame)  # type: ignore[call-arg]  # the stubs do not tell of its argument
-
-
-def _without_newer(frame: VideoFrame) -> VideoFrame:
-    """Drop the side data of which PyAV knows no name: while there is any, it raises instead of giving the others."""
-    graph = Graph()
-    size = f"video_size={frame.width}x{frame.height}:pix_fmt={frame.format.name}"
-    tags = f"colorspace={frame.colorspace}:range={frame.color_range}"
-    steps = [graph.add("sidedata", f"mode=delete:type={kind}") for kind in _NEWER]
-    source = graph.add("buffer", f"{size}:{tags}:time_base=1/1:pixel_aspect=1/1")
-    graph.link_nodes(source, *steps, graph.add("buffersink")).configure()
-    graph.push(frame)
-    return graph.vpull()
 
 
 def turned(pixels: Pixels, turn: Orientation) -> Pixels:
