@@ -87,6 +87,28 @@ def test_crop_covers_the_target_and_fill_fits_into_it(source, target):
     assert abs(fit.scaled.height - fill.scaled.height) <= 1
 
 
+@given(source=sizes, target=sizes, scale=st.sampled_from([ScaleType.CROP, ScaleType.FILL]))
+def test_no_position_is_more_than_half_a_pixel_from_the_exact_mapping(source, target, scale):
+    """The edges of what is seen, in the target: by the layout's whole numbers, and by the exact factor."""
+    place = layout(source, Rendition(width=target.width, height=target.height, scale_type=scale), 2**60)
+    ratios = Fraction(target.width, source.width), Fraction(target.height, source.height)
+    factor = max(ratios) if scale is ScaleType.CROP else min(ratios)
+    for axis, along in enumerate(("width", "height")):
+        own, wanted, scaled = (getattr(size, along) for size in (source, target, place.scaled))
+        if own * factor < 1:  # thinner than a pixel: there has to be one
+            continue
+        for edge in (0, wanted):
+            exact = (edge - (wanted - own * factor) / 2) / factor  # in the source
+            if 0 <= exact <= own:
+                laid = exact * Fraction(scaled, own) - place.crop[axis] + place.offset[axis]
+                assert abs(laid - edge) <= Fraction(1, 2)
+        for exact in (0, own):
+            laid = Fraction(exact * scaled, own) - place.crop[axis] + place.offset[axis]
+            at = exact * factor + (wanted - own * factor) / 2
+            if 0 <= at <= wanted:
+                assert abs(laid - at) <= Fraction(1, 2)
+
+
 def test_crop_of_an_extreme_shape_is_refused_with_the_reason():
     with pytest.raises(TaskError, match=r"4096x4096.*would scale this 4000x40 picture to 409600x4096") as caught:
         layout(Size(4000, 40), Rendition(width=4096, height=4096, scale_type=ScaleType.CROP))
