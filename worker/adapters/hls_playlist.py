@@ -1,7 +1,7 @@
 """HLS playlists (RFC 8216) as text: what they name, and whether a task may read it. Does no I/O.
 
 A playlist is hostile: its URIs are resolved here, never by a library, and must stay at or below the directory of the
-playlist that the task names; its numbers must make sense. Must not know stores, caches or decoders.
+playlist that the task names; its numbers must make sense. Knows no caches and no decoders.
 """
 
 import math
@@ -15,6 +15,7 @@ from urllib.parse import unquote
 import m3u8
 
 from worker.errors import Code, TaskError
+from worker.stores import MAX_KEY_BYTES
 from worker.task import Location
 
 MARK = b"#EXTM3U"
@@ -99,7 +100,7 @@ def _best_variant(content: dict[str, Any]) -> str:
 
 def _resolved(uri: str, playlist: Location, root: str) -> Location:
     """Find the object that a playlist means by `uri`. Raises `AccessDenied` unless it lies in `root`."""
-    where = f"{playlist}: the playlist names {uri!r:.300}"
+    where = f"{playlist}: the playlist names {uri[:300]!r}"
     if _ABSOLUTE.match(uri):
         message = f"{where}, an absolute address; segments and keys are relative to the playlist"
         raise TaskError(Code.ACCESS_DENIED, message)
@@ -114,6 +115,8 @@ def _resolved(uri: str, playlist: Location, root: str) -> Location:
     key = "/".join(path)
     if root and not key.startswith(f"{root}/"):
         raise TaskError(Code.ACCESS_DENIED, f"{where}, outside of {playlist.bucket}/{root}")
+    if len(key.encode()) > MAX_KEY_BYTES:
+        raise TaskError(Code.INVALID_ARGUMENT, f"{where} …, a key of more than {MAX_KEY_BYTES} bytes")
     return Location(playlist.scheme, playlist.bucket, key)
 
 

@@ -8,8 +8,7 @@ and no media format.
 
 import io
 import struct
-from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass
 from typing import Any, BinaryIO
 
@@ -63,14 +62,17 @@ class SegmentStream(io.RawIOBase):
         self.place = self._first
         self._position = 0
         self._left = 0
-        self._waiting: deque[tuple[int, int]] = deque()
+        self._slots = self._slots_ahead()
+
+    def _slots_ahead(self) -> Iterator[int]:
         init_slot = 0
         for place in range(self._first, len(self._segments)):
             segment = self._segments[place]
+            self.place = place
             if segment.init_slot not in (0, init_slot):
                 init_slot = segment.init_slot
-                self._waiting.append((place, init_slot))
-            self._waiting.append((place, segment.slot))
+                yield init_slot
+            yield segment.slot
 
     def readable(self) -> bool:
         """Tell that reading works."""
@@ -85,8 +87,7 @@ class SegmentStream(io.RawIOBase):
 
     def readinto(self, buffer: Any, /) -> int:
         """Fill the buffer from one slot; nothing only at the end."""
-        while not self._left and self._waiting:
-            self.place, slot = self._waiting.popleft()
+        while not self._left and (slot := next(self._slots, None)) is not None:
             self._file.seek(slot * SLOT_BYTES)
             self._left = int.from_bytes(self._file.read(LENGTH_BYTES))
             self._position = slot * SLOT_BYTES + LENGTH_BYTES
