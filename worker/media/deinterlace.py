@@ -8,7 +8,7 @@ from av.video.frame import VideoFrame
 from worker.media.filtering import filtered
 from worker.media.scaler import luma
 
-# Of 320 progressive frames of real files these find a comb in 3 (thin text), of 51 frames woven of two 90 %.
+# Of 334 progressive frames of real files these find a comb in 3 (thin text), of 51 woven of real motion in 49.
 COMB_LEVELS: Final = 4  # of 8 bits
 BLOCK: Final = 16
 COMBED_SAMPLES: Final = 50  # of a block's 256
