@@ -57,12 +57,13 @@ class EntryRun:
         self._warnings: dict[str, str] = {}
         self._sampled = False
         self._hash: int | None = None
-        self._last_pts: int | None = None
+        self._last_s: Fraction | None = None
         self._best: Best[Image] | None = None
         if plan.selection.mode is Mode.DHASH and plan.selection.number:
             self._best = Best(plan.selection.number)
         fine = plan.selection.interval_s < timeline.interval_s - timeline.tolerance_s
-        self.every = fine and plan.selection.number != 1 and plan.selection.mode in (Mode.INTERVAL, Mode.DHASH)
+        sole = plan.selection.mode is Mode.INTERVAL and plan.selection.number == 1
+        self.every = fine and not sole and plan.selection.mode in (Mode.INTERVAL, Mode.DHASH)
         self._follows = self.every or (plan.selection.mode is Mode.KEYFRAME and key_times is None)
         self.follows_keyframes = self._follows and not self.every
         self._times = self._schedule(key_times)
@@ -141,9 +142,9 @@ class EntryRun:
             choice = self._scored(choice)
             if choice.score is None or choice.score <= self._selection.threshold:
                 return
-        if mode is Mode.AVERAGE and choice.shot.pts == self._last_pts:
+        if mode is Mode.AVERAGE and choice.shot.time_s == self._last_s:
             return
-        self._last_pts = choice.shot.pts
+        self._last_s = choice.shot.time_s
         if self._best is None:
             yield from self.output.add(choice)
         elif choice.score is not None and self._best.admits(choice.score):

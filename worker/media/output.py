@@ -41,7 +41,7 @@ class Output:
         self._start_s = start_s
         self._aspect = aspect
         self._renderer = Renderer(plan.rendition)
-        self._last: tuple[int, Image] | None = None
+        self._last: tuple[Fraction, Image] | None = None
         self._held: Choice | None = None
 
     @property
@@ -55,11 +55,11 @@ class Output:
         if self._plan.last_only:
             self._held = choice
             return
-        if self._last is not None and self._last[0] == choice.shot.pts:
+        if self._last is not None and self._last[0] == choice.shot.time_s:
             image = replace(self._last[1], requested_s=choice.asked_s - self._start_s, repeated=True)
         else:
             image = self.draw(choice)
-        self._last = (choice.shot.pts, image)
+        self._last = (choice.shot.time_s, image)
         self.stored += 1
         yield replace(image, index=self.found)
 
