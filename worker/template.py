@@ -15,6 +15,7 @@ from worker.media.plan import Format
 from worker.task import Location, Template
 
 MAX_KEY_BYTES = 1024
+_MAX_FILLED = 8 * MAX_KEY_BYTES  # characters, with `{index}`, 7 for one digit at least, as it is written
 DEFAULT_SUFFIX = "_{streamindex}_{index}.{autoext}"
 FIELDS = (
     *("bucket", "key", "dirname", "barename", "basename", "ext", "index", "autoext", "streamindex"),
@@ -65,7 +66,7 @@ def parse_template(
     if not _names_files(key_tokens):
         key_tokens += _tokens(DEFAULT_SUFFIX, text)
     values = _values(source, tags, created_at, image)
-    bucket = "".join(_fill(part, values, text) for part in bucket_tokens)
+    bucket = "".join(_filled(bucket_tokens, values, text))
     _check_bucket(bucket, text)
     template = Template(scheme, bucket, *_pieces(key_tokens, values, text))
     for index in (1, max_index):
@@ -184,11 +185,22 @@ def _fill(part: str, values: Mapping[str, str], uri: str) -> str:
     return values[name]
 
 
+def _filled(tokens: list[str], values: Mapping[str, str], uri: str) -> Iterator[str]:
+    """Fill in everything but the index. Stops where it is too long for any key: a few fields can name gigabytes."""
+    size = 0
+    for part in tokens:
+        text = part if part.startswith("{index") else _fill(part, values, uri)
+        size += len(text)
+        if size > _MAX_FILLED:
+            raise _invalid(uri, f"is too long with its fields filled in: the most is {MAX_KEY_BYTES} bytes")
+        yield text
+
+
 def _pieces(tokens: list[str], values: Mapping[str, str], uri: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     pieces, specs = [""], []
-    for part in tokens:
+    for part, text in zip(tokens, _filled(tokens, values, uri), strict=True):
         if not part.startswith("{index"):
-            pieces[-1] += _fill(part, values, uri)
+            pieces[-1] += text
             continue
         if _OPEN_ESCAPE.search(pieces[-1]):
             raise _invalid(uri, "has a % right before {index}, which some index would turn into an escape such as %2e")

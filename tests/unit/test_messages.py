@@ -139,6 +139,14 @@ def test_no_message_takes_long(case):
     assert time.process_time() - started < 0.5
 
 
+@pytest.mark.parametrize("uri", ["oss://out-bucket/{fields}.jpg", "oss://{fields}/x.jpg"])
+def test_a_small_template_cannot_name_gigabytes(uri):
+    body = snapshot(URI=uri.replace("{fields}", "{tags.a}" * 12_000)) | {"Tags": {"a": "z" * 100_000}}
+    started = time.process_time()
+    assert "too long" in refused(body).message
+    assert time.process_time() - started < 0.5
+
+
 @pytest.mark.parametrize("text", ["1e999999999", "1e30000000", "-1e999999999", "9" * 4000])
 def test_huge_numbers_are_refused_at_once(text):
     body = json.dumps(snapshot(Interval=7, Width=7, Number=7)).replace("7", text).encode()

@@ -95,6 +95,7 @@ def test_the_bucket_may_be_the_sources():
         ("{", "single {"),
         ("a}", "single }"),
         ("k" * 1025, "1024"),
+        ("{key}" * 1000, "too long with its fields filled in"),
         ("a/../b", "segment"),
         ("%{index}e", "escape"),
     ],
