@@ -3,6 +3,9 @@
 Containers and parsers mark more packets as keyframes than can be decoded on their own: H.264 recovery points of an
 intra refresh need many frames to recover. The rules are those of ITU-T H.264 (7.4.1.2.4, D.2.8 recovery point SEI) and
 H.265 (7.4.2.2).
+
+Parameter sets that stand between packets (Annex B) may change on the way: there only a keyframe that brings its own is
+a clean start.
 """
 
 from collections.abc import Callable, Iterator
@@ -23,7 +26,7 @@ class Access(IntEnum):
 # Codecs whose keyframes reset all state that pictures depend on.
 _RESETTING = frozenset({
     "av1", "libdav1d", "dnxhd", "ffv1", "ffvhuff", "flv", "h261", "h263", "huffyuv", "libvpx", "libvpx-vp9", "mjpeg",
-    "mpeg1video", "mpeg2video", "mpeg4", "png", "prores", "rawvideo", "theora", "utvideo", "vp8", "vp9",
+    "mpeg4", "png", "prores", "rawvideo", "theora", "utvideo", "vp8", "vp9",
 })  # fmt: skip
 
 Classify = Callable[[bytes, bool], Access]
@@ -38,6 +41,8 @@ def classifier(codec: str, extradata: bytes, container: str) -> Classify:
         return lambda data, marked: _h264(data, _length_size(extradata, 4)) if marked else Access.NONE
     if codec == "hevc":
         return lambda data, marked: _hevc(data, _length_size(extradata, 21)) if marked else Access.NONE
+    if codec in {"mpeg1video", "mpeg2video"}:
+        return lambda data, marked: _mpeg12(data) if marked else Access.NONE
     if codec == "mpeg4" and container == "avi":  # packed B-frames: one packet holds several pictures
         return lambda _data, marked: Access.ALONE if marked else Access.NONE
     if codec in _RESETTING:
@@ -53,26 +58,36 @@ def _length_size(extradata: bytes, position: int) -> int:
 
 
 def _h264(data: bytes, length_size: int) -> Access:
-    recovery = Access.ALONE
+    access = Access.NONE
+    kinds = set()
     for unit in nal_units(data, length_size):
         kind = unit[0] & 31
-        if kind == 5:  # IDR slice
-            return Access.CLEAN
+        kinds.add(kind)
         if kind == 6:
-            recovery = _recovery_point(unit, recovery)
+            access = max(access, _recovery_point(unit))
+        elif kind == 5:  # IDR slice
+            access = Access.CLEAN
+            break
         elif kind == 1:
-            return recovery
-    return Access.NONE
+            break
+    return access if length_size or {7, 8} <= kinds else min(access, Access.ALONE)
 
 
 def _hevc(data: bytes, length_size: int) -> Access:
+    kinds = set()
     for unit in nal_units(data, length_size):
         kind = (unit[0] >> 1) & 63
+        kinds.add(kind)
         if 16 <= kind <= 21:  # BLA, IDR, CRA
-            return Access.CLEAN
+            return Access.CLEAN if length_size or {33, 34} <= kinds else Access.ALONE
         if kind < 16:
             return Access.NONE
     return Access.NONE
+
+
+def _mpeg12(data: bytes) -> Access:
+    """Quantiser matrices stay in force until the next sequence header."""
+    return Access.CLEAN if b"\x00\x00\x01\xb3" in data else Access.ALONE
 
 
 def nal_units(data: bytes, length_size: int) -> Iterator[bytes]:
@@ -96,7 +111,7 @@ def _annex_b(data: bytes) -> Iterator[bytes]:
         at = data.find(b"\x00\x00\x01", at + 3)
 
 
-def _recovery_point(unit: bytes, otherwise: Access) -> Access:
+def _recovery_point(unit: bytes) -> Access:
     """What an SEI unit says of recovery: a count of 0 with the exact match flag makes a clean start."""
     sei = unit[1:].replace(b"\x00\x00\x03", b"\x00\x00")
     at = 0
@@ -104,12 +119,12 @@ def _recovery_point(unit: bytes, otherwise: Access) -> Access:
         kind, at = _sei_number(sei, at)
         size, at = _sei_number(sei, at)
         if kind == 6 and at < len(sei):
-            bits = f"{int.from_bytes(sei[at : at + 8].ljust(8, bytes(1))):064b}"
-            if bits[0] != "1":  # ue(v) of 0 is a single set bit: otherwise frames are missing until recovery
+            recovers_at_once, exactly = sei[at] & 0x80, sei[at] & 0x40  # ue(v) of 0 is a single set bit
+            if not recovers_at_once:
                 return Access.NONE
-            return Access.CLEAN if bits[1] == "1" else Access.ALONE
+            return Access.CLEAN if exactly else Access.ALONE
         at += size
-    return otherwise
+    return Access.NONE
 
 
 def _sei_number(sei: bytes, at: int) -> tuple[int, int]:

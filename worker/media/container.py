@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections import deque
-from collections.abc import Iterator
 from fractions import Fraction
 from typing import BinaryIO, Self, TypeAlias
 
@@ -15,6 +16,7 @@ from av.video.stream import VideoStream
 
 from worker.errors import Code, TaskError
 from worker.media.access import Access, classifier
+from worker.media.clock import Continuity
 from worker.media.cover import is_real_video
 from worker.media.plan import Limits
 
@@ -28,6 +30,9 @@ FORMATS = (
 
 SEEKABLE = frozenset({"mov", "matroska"})
 """Demuxers whose seeks land on the keyframe that their index names."""
+
+DISCONTINUOUS = frozenset({"mpegts", "mpeg", "ogg"})
+"""Demuxers of containers that are often cut together, with a clock that jumps (AVFMT_TS_DISCONT)."""
 
 MAX_READ_ERRORS = 100
 """Errors of the demuxer in a row after which the file counts as ended."""
@@ -45,22 +50,38 @@ class Media:
     def __init__(self, file: BinaryIO, limits: Limits) -> None:
         """Open `file`. Raises `UnsupportedMedia`, `CorruptMedia` or `LimitExceeded`."""
         self.file = file
-        self.container = _open(file, limits)
+        self.packets_read = 0
+        self.read_errors = 0
+        self.seeks = 0
+        self._limits = limits
+        self._open()
+
+    def _open(self) -> None:
+        self.container = _open(self.file, self._limits)
         try:
-            self.video = _choose(self.container, limits)
+            self.video = _choose(self.container, self._limits)
         except BaseException:
             self.container.close()
             raise
         self.format_name = self.container.format.name.split(",")[0]
         self.seekable = self.format_name in SEEKABLE
-        self.packets_read = 0
-        self.read_errors = 0
-        self.seeks = 0
         self._unread: deque[VideoPacket] = deque()
+        self._joined: Continuity | None = None
         if self.video is not None:
             context = self.video.codec_context
             self._classify = classifier(context.name, bytes(context.extradata or b""), self.format_name)
             self._demuxed = self.container.demux(self.video)
+            if self.format_name in DISCONTINUOUS:
+                self._joined = Continuity(self.time_base)
+
+    def rewind(self) -> None:
+        """Go back to the first packet by opening the file again; the stream and its decoder are new ones.
+
+        The only way back that works in every container: seeks to the start of damaged or index-less files do not.
+        """
+        self.container.close()
+        self._open()
+        self.seeks += 1
 
     @property
     def stream(self) -> VideoStream:
@@ -76,62 +97,48 @@ class Media:
         """
         if self._unread:
             return self._unread.popleft()
-        for _ in range(MAX_READ_ERRORS):
+        errors = 0
+        while errors < MAX_READ_ERRORS:
             try:
                 packet = next(self._demuxed, None)
             except av.error.FFmpegError:
+                errors += 1
                 self.read_errors += 1
                 self._demuxed = self.container.demux(self.stream)
                 continue
             if packet is None or (packet.size == 0 and packet.pts is None and packet.dts is None):
                 return None
+            if packet.size == 0:  # says that the last frame stays on; the decoder would take it for the end
+                continue
             self.packets_read += 1
-            return packet
+            self.read_errors += packet.is_corrupt
+            return self._join(packet)
         return None
+
+    def _join(self, packet: VideoPacket) -> VideoPacket:
+        offset = self._joined.offset(packet.dts, packet.duration or 0) if self._joined else 0
+        if offset:
+            packet.dts = None if packet.dts is None else packet.dts + offset
+            packet.pts = None if packet.pts is None else packet.pts + offset
+        return packet
 
     def unread(self, packets: list[VideoPacket]) -> None:
         """Give packets back, in order: `read` returns them again."""
         self._unread.extendleft(reversed(packets))
 
-    def seek(self, pts: int) -> None:
-        """Go to the keyframe at or before `pts` by the container's index; also resets the decoder."""
+    def seek(self, pts: int) -> bool:
+        """Go to the keyframe at or before `pts` by the container's index; also resets the decoder.
+
+        False where that failed: the position is then unknown.
+        """
         self.seeks += 1
         self._unread.clear()
-        self.container.seek(pts, stream=self.stream)
+        try:
+            self.container.seek(pts, stream=self.stream)
+        except av.error.FFmpegError:
+            return False
         self._demuxed = self.container.demux(self.stream)
-
-    def key_packets(self, start_pts: int | None = None) -> Iterator[VideoPacket]:
-        """Yield the packets that are marked as keyframes, in order: from the file's start, or where the index is good,
-
-        from the last at or before `start_pts`. What lies between is left unread where the container allows.
-        """
-        if start_pts is not None and self.seekable:
-            self.seek(start_pts)
-        if self.format_name != "mov":
-            self.stream.discard = Discard.nonkey
-        skipped_to = None
-        while (packet := self.read()) is not None:
-            early = skipped_to is not None and packet.dts is not None and packet.dts < skipped_to
-            if packet.is_keyframe and not early:
-                yield packet
-                if self.format_name == "mov" and packet.dts is not None:
-                    skipped_to = self._skip_to_key_after(packet.dts)
-
-    def _skip_to_key_after(self, dts: int) -> int | None:
-        """Seek to the next keyframe of an MP4 file's index; give its dts, or None where the index ends (fragments).
-
-        FFmpeg's own skipping (`Discard.nonkey`) forgets to count the composition offsets of what it skips, and so gives
-        the keyframes of files with B-frames a wrong pts (`mov_read_packet`, up to 8.0).
-        """
-        entries = self.stream.index_entries
-        place = entries.search_timestamp(dts + 1, backward=False)
-        if place < 0:
-            return None
-        found = entries[place].timestamp
-        after = entries.search_timestamp(found + 1, backward=False)
-        # From its dts FFmpeg would land one keyframe early where later packets are shown before this one (open GOP).
-        self.seek(entries[after].timestamp - 1 if after >= 0 else found)
-        return found
+        return True
 
     @property
     def time_base(self) -> Fraction:
@@ -154,6 +161,22 @@ class Media:
 
     def __exit__(self, *_: object) -> None:
         self.container.close()
+
+
+class _Guarded:
+    """A binary file as FFmpeg wants it: a seek to before its start, which damaged headers ask for, just fails."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.read = file.read
+        self.tell = file.tell
+        self.seekable = file.seekable
+        self._file = file
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        try:
+            return self._file.seek(offset, whence)
+        except (ValueError, OSError):
+            return -errno.EINVAL
 
 
 def ffmpeg_version() -> str:
@@ -180,10 +203,9 @@ def _open(file: BinaryIO, limits: Limits) -> InputContainer:
     }
     file.seek(0)
     try:
-        return av.open(file, mode="r", options=options, metadata_errors="replace")
+        return av.open(_Guarded(file), mode="r", options=options, metadata_errors="replace")
     except (av.error.ArgumentError, av.error.InvalidDataError) as error:
-        file.seek(0, 2)
-        if file.tell() == 0:
+        if file.seekable() and file.seek(0, 2) == 0:
             raise TaskError(Code.CORRUPT_MEDIA, "the source is empty (0 bytes)") from error
         message = "the source is none of the supported containers, or its header is damaged"
         code = Code.UNSUPPORTED_MEDIA if isinstance(error, av.error.ArgumentError) else Code.CORRUPT_MEDIA

@@ -1,45 +1,29 @@
 """The frame on screen at each wanted time, bit for bit as a decode from the file's start gives it, at less decoding.
 
-How it works. Wanted times only ever grow. Packets are read ahead, undecoded, until none that follows can belong to a
-frame at or before the wanted time (dts > time). Whatever lies before the last clean keyframe at or before that time is
-dropped; where the container has a trustworthy index, a seek avoids reading it at all. What is left is decoded up to the
-wanted frame: H.264 pictures that nothing refers to are skipped, and a frame is only accepted when a packet of its time
-was sent since the last restart, since decoders may return stale ones. Where packets carry no times, everything is
-decoded in order.
+How it works. Wanted times only ever grow. `ReadAhead` finds the last clean keyframe at or before a wanted time; from
+there `Decoder` decodes up to the wanted frame, without the H.264 pictures on the way that nothing refers to. Where that
+gives no good frame, since the file is damaged there, it is done again from an earlier keyframe. Where packets carry no
+times, or times that do not grow in the order of the frames, everything is decoded in order from the file's start.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 
-import av
 from av.video.frame import VideoFrame
 
 from worker.errors import Code, TaskError
 from worker.media.access import Access
+from worker.media.ahead import SEEK_AHEAD_S, ReadAhead
 from worker.media.container import Media, VideoPacket, check_size
+from worker.media.decoder import Decoder, SpoiledError
 from worker.media.plan import Limits
+from worker.media.timeline import has_order, key_packets
 
 TOLERANCE_S = Fraction(1, 1000)
 """Containers that count in milliseconds round times; at most half a frame."""
-
-SKIP_PACKETS = 8
-"""Undecoded packets before a keyframe that make it worth restarting the decoder there."""
-
-SEEK_AHEAD_S = Fraction(1, 2)
-"""How far ahead a wanted time must lie for a seek; what is nearer is read through."""
-
-BUFFER_BYTES = 64 * 2**20
-"""Packets held back undecoded, at most."""
-
-SENT_KEPT = 256
-"""Times of sent packets without a frame (skipped, or second fields) that are remembered."""
-
-BEFORE_ALL = -(2**62)
-"""A time before every packet's."""
 
 HIDDEN = frozenset({"vp8", "libvpx", "vp9", "libvpx-vp9", "av1", "libdav1d"})
 """Codecs with packets that show no frame: a packet's time does not promise one."""
@@ -64,35 +48,37 @@ class FrameReader:
 
     def __init__(self, media: Media, limits: Limits, origin_pts: int | None = None) -> None:
         """Start at the file's beginning; without `origin_pts` the first frame's pts, decoded at once, is time 0."""
-        self.decoded = 0
-        self.damaged = 0
         self.tolerance_s = min(TOLERANCE_S, media.frame_interval_s() / 2)
         self._media = media
         self._limits = limits
-        self._context = media.stream.codec_context
         self._time_base = media.time_base
-        self._skips = self._context.name == "h264"
-        self._exact = self._context.name not in HIDDEN
-        self._seekable = media.seekable
-        self._timed = True
-        self._buffer: deque[VideoPacket] = deque()
-        self._buffered_bytes = 0
-        self._last_dts: int | None = None
-        self._run_pts: int | None = None
-        self._read_all = False
-        self._drained = False
-        self._sent: set[int] = set()
-        self._ready: deque[VideoFrame] = deque()
+        self._exact = media.stream.codec_context.name not in HIDDEN
+        self._ahead = ReadAhead(media, timed=has_order(media))
+        self._decoder = Decoder(media, limits)
         self._current: VideoFrame | None = None
-        self._previous_pts: int | None = None
+        if not self._ahead.timed:
+            self._decoder.distrust_times()
         self.origin_pts = self._first_pts() if origin_pts is None else origin_pts
 
+    @property
+    def decoded(self) -> int:
+        """How many frames were decoded."""
+        return self._decoder.decoded
+
+    @property
+    def damaged(self) -> int:
+        """How many packets and frames were left out because they are damaged."""
+        return self._decoder.damaged
+
     def _first_pts(self) -> int:
-        while not self._ready and not self._drained:
-            self._advance(None)
-        if not self._ready:
+        try:
+            self._decode_next()
+        except SpoiledError as spoiled:
+            self._again(spoiled)
+            return self._first_pts()
+        if not self._decoder.ready:
             raise self._nothing()
-        return _pts(self._ready[0])
+        return _pts(self._decoder.ready[0])
 
     def seconds(self, pts: int | Fraction) -> Fraction:
         """Seconds from the first frame to `pts`."""
@@ -112,209 +98,123 @@ class FrameReader:
 
         Before the first frame: the first; after the end: the last. Raises `CorruptMedia` when nothing decodes.
         """
-        threshold = self.threshold(time_s)
-        if not self._reached(threshold, None):
-            self._seek_towards(threshold)
-            self._fill(threshold)
-            while not self._reached(threshold, target := self._target(threshold)):
-                self._advance(target)
-                self._fill(threshold)
+        self._go_to(self.threshold(time_s))
         return self.current()
 
     def following(self) -> Shot | None:
         """Return the frame after the one last given, or None at the end."""
-        while not self._ready and not self._drained:
-            self._advance(None)
-        if not self._ready:
-            return None
-        self._take()
-        while not self._ready and not self._drained:  # one more tells whether this is the last
-            self._advance(None)
+        try:
+            self._decode_next()
+            if not self._decoder.ready:
+                return None
+            self._current = self._decoder.ready.popleft()
+            self._decode_next()  # one more tells whether this is the last
+        except SpoiledError as spoiled:
+            last = 0 if self._current is None else _pts(self._current)
+            self._again(spoiled)
+            self._go_to(last)
+            return self.following()
         return self.current()
 
     def keyframes(self, start_s: Fraction) -> Iterator[Shot]:
         """Yield each frame from `start_s` on that decodes on its own, from its packet alone."""
         first = self.origin_pts + -int((self.tolerance_s - start_s) // self._time_base)
-        for packet in self._media.key_packets(first if start_s > SEEK_AHEAD_S else None):
+        if not self._ahead.timed:
+            yield from self._marked_keyframes(first)
+            return
+        if self._decoder.decoded:
+            self._rewind()
+        for packet in key_packets(self._media, first if start_s > SEEK_AHEAD_S else None):
             if packet.pts is None or packet.pts < first or self._media.access(packet) < Access.ALONE:
                 continue
-            frame = self._decode_alone(packet)
+            frame = self._alone(packet)
             if frame is not None:
                 yield Shot(frame, _pts(frame), self.seconds(_pts(frame)), key_frame=True, end_s=None)
 
-    def _decode_alone(self, packet: VideoPacket) -> VideoFrame | None:
-        try:
-            frames = [*self._context.decode(packet), *self._context.decode(None)]
-        except av.error.FFmpegError:
-            self.damaged += 1
-            frames = []
-        self._context.flush_buffers()
-        self._count(len(frames))
-        return next((frame for frame in frames if frame.pts == packet.pts and not frame.is_corrupt), None)
+    def _alone(self, packet: VideoPacket) -> VideoFrame | None:
+        frame = self._decoder.alone([packet])
+        if frame is None or not frame.interlaced_frame or self._media.seekable:
+            return frame
+        second = self._media.read()  # may hold the picture's other field
+        if second is None:
+            return frame
+        self._media.unread([second])
+        return self._decoder.alone([packet, second])
 
-    # --- where to go on
+    def _marked_keyframes(self, first: int) -> Iterator[Shot]:
+        self._go_to(first)
+        shot: Shot | None = self.current()
+        while shot is not None:
+            if shot.key_frame and shot.pts >= first:
+                yield shot
+            shot = self.following()
 
-    def _seek_towards(self, threshold: int) -> None:
-        """Seek to the last clean keyframe at or before `threshold` where that saves reading what lies between."""
-        position = self._last_dts if self._last_dts is not None else self.origin_pts
-        if not self._seekable or self._read_all or (threshold - position) * self._time_base < SEEK_AHEAD_S:
+    # --- the way to a frame
+
+    def _go_to(self, threshold: int) -> None:
+        """Make the last good frame at or before `threshold` the current one, else the first good one."""
+        limit = threshold
+        self._ahead.aim(threshold)
+        while True:
+            try:
+                self._decode_to(threshold, limit)
+            except SpoiledError as spoiled:
+                self._again(spoiled)
+                continue
+            run_pts = self._ahead.run_pts
+            if run_pts is None or (self._current is not None and run_pts <= _pts(self._current) <= threshold):
+                return
+            limit = run_pts - 1
+            if self._current is not None and limit <= _pts(self._current) <= threshold:
+                return
+            self._rewind()
+
+    def _decode_to(self, threshold: int, limit: int) -> None:
+        if self._reached(threshold):
             return
-        entries = self._media.stream.index_entries
-        found = entries.search_timestamp(threshold)
-        if found >= 0 and entries[found].timestamp <= position:
-            return  # the keyframe is behind us: reading on is all there is
-        back = 1
-        at = threshold
-        while at > position:
-            packet = self._land(at)
-            if packet is not None and self._is_start(packet, threshold):
-                self._restart()
-                self._hold(packet)
+        if self._ahead.seek(threshold, limit, self.origin_pts):
+            self._decoder.restart()
+        while True:
+            if self._ahead.fill(threshold, limit):
+                self._decoder.restart()
+            if self._reached(threshold):
                 return
-            seen = threshold if packet is None else min(at, packet.dts if packet.dts is not None else at)
-            at = seen - back
-            back *= 4
-        self._seekable = False
-        self._return_to_run()
+            self._decode_one(self._ahead.target)
 
-    def _land(self, pts: int) -> VideoPacket | None:
-        try:
-            self._media.seek(pts)
-        except av.error.FFmpegError:
-            return None
-        return self._media.read()
-
-    def _is_start(self, packet: VideoPacket, threshold: int) -> bool:
-        if packet.pts is None or packet.is_discard or packet.pts > threshold:
-            return False
-        return self._media.access(packet) is Access.CLEAN
-
-    def _return_to_run(self) -> None:
-        """Go back to where the present run began, after no better start was found behind it."""
-        packet = self._land(BEFORE_ALL if self._run_pts is None else self._run_pts)
-        if packet is None or self._run_pts not in (None, packet.pts):
-            raise TaskError(Code.CORRUPT_MEDIA, "the container's index is damaged: it does not lead back to a keyframe")
-        self._restart()
-        self._hold(packet)
-
-    def _restart(self) -> None:
-        """Forget what was read and sent; what comes next starts a run of its own."""
-        self._context.flush_buffers()
-        self._buffer.clear()
-        self._buffered_bytes = 0
-        self._sent.clear()
-        self._ready.clear()
-        self._previous_pts = None
-        self._last_dts = None
-        self._run_pts = None
-
-    def _hold(self, packet: VideoPacket) -> None:
-        if self._run_pts is None:
-            self._run_pts = packet.pts
-        if packet.pts is None:
-            self._timed = False
-        if packet.dts is not None:
-            self._last_dts = packet.dts
-        self._buffer.append(packet)
-        self._buffered_bytes += packet.size
-
-    def _fill(self, threshold: int) -> None:
-        """Read ahead until no later packet can belong at or before `threshold`; keep from the last clean start on."""
-        while not self._read_all and self._buffered_bytes < BUFFER_BYTES:
-            if self._last_dts is not None and self._last_dts > threshold and self._buffer:
-                return
-            if not self._timed and self._buffer:
-                return
-            packet = self._media.read()
-            if packet is None:
-                self._read_all = True
-                return
-            if self._timed and len(self._buffer) >= SKIP_PACKETS and self._is_start(packet, threshold):
-                self._restart()
-            self._hold(packet)
-
-    # --- decoding
-
-    def _reached(self, threshold: int, target: int | None) -> bool:
+    def _reached(self, threshold: int) -> bool:
         """Move to the last ready frame at or before `threshold`; tell whether no later one can be."""
-        while self._ready and (self._current is None or _pts(self._ready[0]) <= threshold):
-            self._take()
-        if self._current is None or _pts(self._current) > threshold:
-            return self._drained or self._current is not None
-        return bool(self._ready) or self._drained or (self._exact and _pts(self._current) == target)
+        ready = self._decoder.ready
+        while ready and (self._current is None or _pts(ready[0]) <= threshold):
+            self._current = ready.popleft()
+        if ready or self._decoder.drained:
+            return True
+        if self._current is None:
+            return False
+        pts = _pts(self._current)
+        return pts > threshold or (self._exact and self._ahead.complete and pts == self._ahead.target)
 
-    def _target(self, threshold: int) -> int | None:
-        """The pts of the frame at `threshold`, as far as packets tell; None where they carry no times."""
-        if not self._timed:
-            return None
-        waiting = (packet.pts for packet in self._buffer if packet.pts is not None and not packet.is_discard)
-        known = [pts for pts in (*self._sent, *waiting) if pts <= threshold]
-        if self._current is not None:
-            known.append(_pts(self._current))
-        return max(known, default=None)
+    def _decode_one(self, target: int | None) -> None:
+        held = self._ahead.take()
+        if held is None:
+            self._decoder.drain()
+        else:
+            self._decoder.send(held, target)
 
-    def _take(self) -> None:
-        self._previous_pts = None if self._current is None else _pts(self._current)
-        self._current = self._ready.popleft()
+    def _decode_next(self) -> None:
+        while not self._decoder.ready and not self._decoder.drained:
+            self._decode_one(None)
 
-    def _advance(self, target: int | None) -> None:
-        """Decode one more packet, or drain at the end. Of what precedes `target` only what is referred to."""
-        if not self._buffer and not self._read_all:
-            packet = self._media.read()
-            if packet is None:
-                self._read_all = True
-            else:
-                self._hold(packet)
-        if not self._buffer:
-            self._drained = True
-            self._send(None)
-            return
-        packet = self._buffer.popleft()
-        self._buffered_bytes -= packet.size
-        if self._skips:
-            early = target is not None and packet.pts is not None and packet.pts < target
-            self._context.skip_frame = "NONREF" if early else "DEFAULT"
-        self._send(packet)
+    def _again(self, spoiled: SpoiledError) -> None:
+        if spoiled.unordered:
+            self._ahead.timed = False
+            self._decoder.distrust_times()
+        self._rewind()
 
-    def _send(self, packet: VideoPacket | None) -> None:
-        if packet is not None and packet.pts is not None:
-            self._sent.add(packet.pts)
-        try:
-            frames = self._context.decode(packet)
-        except av.error.FFmpegError:
-            self.damaged += 1
-            return
-        self._count(len(frames))
-        for frame in frames:
-            self._accept(frame)
+    def _rewind(self) -> None:
+        self._ahead.rewind()
+        self._decoder.restart()
 
-    def _count(self, frames: int) -> None:
-        self.decoded += frames
-        if self.decoded > self._limits.max_decoded_frames:
-            limit = self._limits.max_decoded_frames
-            raise TaskError(
-                Code.LIMIT_EXCEEDED, f"more than {limit} frames would have to be decoded (max_decoded_frames)"
-            )
-
-    def _accept(self, frame: VideoFrame) -> None:
-        if frame.pts is None:
-            frame.pts = self._guess_pts(frame)
-        elif self._timed and frame.pts not in self._sent:
-            return  # stale: from before the last restart
-        self._sent.discard(frame.pts)
-        if len(self._sent) > SENT_KEPT:
-            self._sent = {pts for pts in self._sent if pts > frame.pts}
-        if frame.is_corrupt:
-            self.damaged += 1
-            return
-        self._ready.append(frame)
-
-    def _guess_pts(self, frame: VideoFrame) -> int:
-        """A time for a frame without one: its packet's dts, else one frame after the last."""
-        if frame.dts is not None:
-            return int(frame.dts)
-        last = self._ready[-1] if self._ready else self._current
-        return 0 if last is None else _pts(last) + round(self._media.frame_interval_s() / self._time_base)
+    # --- what is given
 
     def current(self) -> Shot:
         """Return the frame last given again, with the stream's end if that is known by now."""
@@ -323,16 +223,12 @@ class FrameReader:
             raise self._nothing()
         check_size(frame.width, frame.height, self._limits)
         pts = _pts(frame)
-        last = self._drained and not self._ready
+        last = self._decoder.drained and not self._decoder.ready
         end_s = self.seconds(pts) + self._duration_s(frame) if last else None
         return Shot(frame, pts, self.seconds(pts), bool(frame.key_frame), end_s)
 
     def _duration_s(self, frame: VideoFrame) -> Fraction:
-        if frame.duration:
-            return frame.duration * self._time_base
-        if self._previous_pts is not None:
-            return (_pts(frame) - self._previous_pts) * self._time_base
-        return self._media.frame_interval_s()
+        return frame.duration * self._time_base if frame.duration else self._media.frame_interval_s()
 
     def _nothing(self) -> TaskError:
         return TaskError(Code.CORRUPT_MEDIA, f"no frame of the video could be decoded ({self.damaged} damaged packets)")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from fractions import Fraction
+
+from av.stream import Discard
 
 from worker.media.access import Access
 from worker.media.container import Media, VideoPacket
@@ -10,24 +13,48 @@ from worker.media.container import Media, VideoPacket
 PEEKED_PACKETS = 64
 
 
+def _peek(media: Media, enough: Callable[[VideoPacket, VideoPacket], bool]) -> list[VideoPacket]:
+    """Look at packets until `enough(first, last)`, at most `PEEKED_PACKETS`; leaves the media as it was."""
+    packets: list[VideoPacket] = []
+    while len(packets) < PEEKED_PACKETS and (packet := media.read()) is not None:
+        packets.append(packet)
+        if enough(packets[0], packet):
+            break
+    media.unread(packets)
+    return packets
+
+
 def first_pts(media: Media) -> int | None:
     """Return the pts of the first frame that is shown, or None where only decoding can tell.
 
     Leaves the media as it was, at its first packet.
     """
-    packets: list[VideoPacket] = []
-    while len(packets) < PEEKED_PACKETS:
-        packet = media.read()
-        if packet is None:
-            break
-        packets.append(packet)
-        if packet.dts is not None and packets[0].pts is not None and packet.dts >= packets[0].pts:
-            break
-    media.unread(packets)
+    if not has_order(media):
+        return None
+    packets = _peek(media, _decoded_after_first_shown)
     times = [packet.pts for packet in packets if packet.pts is not None and not packet.is_discard]
     if not times or len(times) < len(packets) or media.access(packets[0]) is not Access.CLEAN:
         return None
     return times[0] if min(times) == times[0] else None
+
+
+def _decoded_after_first_shown(first: VideoPacket, last: VideoPacket) -> bool:
+    return last.dts is not None and first.pts is not None and last.dts >= first.pts
+
+
+def has_order(media: Media) -> bool:
+    """Tell whether packets carry the times of their frames, as far as the first ones show.
+
+    Where H.264 frames are reordered but their packets' pts are not, the container has lost the reordering. Leaves the
+    media as it was, at its first packet.
+    """
+    context = media.stream.codec_context
+    reordered = context.name == "h264" and bool(context.has_b_frames)
+    packets = _peek(media, lambda _, packet: not reordered or packet.pts is None or packet.pts != packet.dts)
+    if not packets:
+        return True
+    pts, dts = packets[-1].pts, packets[-1].dts
+    return pts is not None and not (reordered and len(packets) > 1 and pts == dts)
 
 
 def end_pts(media: Media) -> Fraction | None:
@@ -35,28 +62,59 @@ def end_pts(media: Media) -> Fraction | None:
 
     Of a seekable file only what follows its last keyframe is read.
     """
-    if media.seekable:
-        media.seek(2**62)
-    latest: list[tuple[int, int]] = []
+    if media.seekable and not media.seek(2**62):
+        media.rewind()
+    last: int | None = None
+    end = Fraction(0)
     while (packet := media.read()) is not None:
         if packet.pts is None:
             return None
-        if not packet.is_discard:
-            latest = sorted([*latest, (packet.pts, packet.duration or 0)])[-2:]
-    if not latest:
+        if not packet.is_discard and (last is None or packet.pts >= last):
+            last = packet.pts
+            end = Fraction(last + (packet.duration or media.frame_interval_s() / media.time_base))
+    return None if last is None else end
+
+
+def key_packets(media: Media, start_pts: int | None = None) -> Iterator[VideoPacket]:
+    """Yield the packets that are marked as keyframes, in order: from the file's start, or where the index is good,
+
+    from the last at or before `start_pts`. What lies between is left unread where the container allows.
+    """
+    if start_pts is not None and media.seekable and not media.seek(start_pts):
+        media.rewind()
+    if media.format_name != "mov":
+        media.stream.discard = Discard.nonkey
+    skipped_to = None
+    while (packet := media.read()) is not None:
+        early = skipped_to is not None and packet.dts is not None and packet.dts < skipped_to
+        if packet.is_keyframe and not early:
+            yield packet
+            if media.format_name == "mov" and packet.dts is not None:
+                skipped_to = _skip_to_key_after(media, packet.dts)
+
+
+def _skip_to_key_after(media: Media, dts: int) -> int | None:
+    """Seek to the next keyframe of an MP4 file's index; give its dts, or None where the index ends (fragments).
+
+    FFmpeg's own skipping (`Discard.nonkey`) forgets to count the composition offsets of what it skips, and so gives
+    the keyframes of files with B-frames a wrong pts (`mov_read_packet`, up to 8.0).
+    """
+    entries = media.stream.index_entries
+    place = entries.search_timestamp(dts + 1, backward=False)
+    if place < 0:
         return None
-    pts, duration = latest[-1]
-    if duration:
-        return Fraction(pts + duration)
-    if len(latest) > 1:
-        return Fraction(2 * pts - latest[0][0])
-    return pts + media.frame_interval_s() / media.time_base
+    found = entries[place].timestamp
+    after = entries.search_timestamp(found + 1, backward=False)
+    # From its dts FFmpeg would land one keyframe early where later packets are shown before this one (open GOP).
+    if not media.seek(entries[after].timestamp - 1 if after >= 0 else found):
+        media.rewind()
+    return found
 
 
 def key_pts(media: Media, start_pts: int) -> list[int]:
     """Return the pts of the keyframes at or after `start_pts` that decode on their own."""
     return sorted(
         packet.pts
-        for packet in media.key_packets(start_pts)
+        for packet in key_packets(media, start_pts)
         if packet.pts is not None and packet.pts >= start_pts and media.access(packet) >= Access.ALONE
     )
