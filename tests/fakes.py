@@ -76,8 +76,11 @@ class MemoryStore:
             transfer.bytes_in = len(data)
         return data
 
-    async def write(self, location: Location, data: bytes, content_type: str) -> str:
+    def check_write(self, location: Location) -> None:
         self._allowed.check_write(location)
+
+    async def write(self, location: Location, data: bytes, content_type: str) -> str:
+        self.check_write(location)
         with observed(self._on_request, "write") as transfer:
             await self.before("write", location.key)
             for _ in range(len(data) // MIB):  # large objects take longer

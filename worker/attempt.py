@@ -8,7 +8,8 @@ from worker.media.plan import CapturePlan, EntryReport, Limits
 from worker.messages.headers import task_id, trace
 from worker.ports import Delivery
 from worker.settings import LimitSettings
-from worker.task import EntryResult, Task
+from worker.task import EntryResult, Location, Task
+from worker.template import expand
 from worker.uploads import Uploads
 
 
@@ -40,6 +41,12 @@ class Attempt:
             )
             for report, frames in zip(known, self.uploads.frames, strict=True)
         )
+
+
+def outputs(task: Task) -> list[Location]:
+    """Tell where the task writes: of each entry the first image, whose bucket is that of all, and the result."""
+    extended = [task.extended_location] if task.extended_location else []
+    return [expand(entry.template, 1) for entry in task.entries] + extended
 
 
 def capture_plan(task: Task, bounds: LimitSettings) -> CapturePlan:

@@ -10,7 +10,7 @@ from time import perf_counter
 
 import structlog
 
-from worker.attempt import Attempt, capture_plan, log_names
+from worker.attempt import Attempt, capture_plan, log_names, outputs
 from worker.errors import Code, TaskError
 from worker.media.plan import Image, Progress, Report
 from worker.messages import Event, Running, build_event, build_result, identify, invalid_message_event, parse_task
@@ -176,6 +176,8 @@ class Handler:
     async def _capture(self, attempt: Attempt) -> Outcome:
         """Capture all frames and store them: the happy path."""
         task, location = attempt.task, attempt.task.source.location
+        for output in outputs(task):
+            self._store.check_write(output)
         started = perf_counter()
         info = await self._store.stat(location)
         self._observe("stat", perf_counter() - started)

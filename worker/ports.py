@@ -39,6 +39,10 @@ class ObjectStore(Protocol):
         """
         ...
 
+    def check_write(self, location: Location) -> None:
+        """Raise what `write` would for a location where no task may write, before there is anything to store."""
+        ...
+
     async def write(self, location: Location, data: bytes, content_type: str) -> str:
         """Store an object, replacing any other under its key; returns its entity tag."""
         ...

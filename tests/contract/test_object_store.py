@@ -224,6 +224,10 @@ async def test_only_allowed_buckets_are_read_and_written(new_store, at):
             assert re.search(r"'contract-other' may not be read.*source_buckets allows contract$", message)
         message = await refused(store.write(at(), b"", ""), Code.ACCESS_DENIED)
         assert re.search(r"'contract' may not be written.*target_buckets allows contract-other$", message)
+        with pytest.raises(TaskError) as caught:
+            store.check_write(at())
+        assert (caught.value.code, caught.value.message) == (Code.ACCESS_DENIED, message)
+        store.check_write(at(bucket=OTHER))
         assert reports == [], "what is refused makes no request"
         etag = await store.write(at(bucket=OTHER), b"data", "")
         assert etag

@@ -12,7 +12,7 @@ from itertools import pairwise
 import pytest
 from prometheus_client import CollectorRegistry
 
-from tests.corpus.messages import message, snapshot
+from tests.corpus.messages import message, snapshot, snapshots
 from tests.fakes import MemoryBroker, MemoryStore, ScriptedPool, StoredObject
 from worker.adapters.hls import open_source
 from worker.errors import Code, TaskError
@@ -20,6 +20,7 @@ from worker.handler import Handler
 from worker.media.plan import EntryReport, Image, Progress, Report, Warn
 from worker.metrics import Metrics
 from worker.settings import MIB, Events, LimitSettings, Pool, Retry, Settings
+from worker.stores import AllowedBuckets
 
 SOURCE = ("in-bucket", "videos/sample.mp4")
 BODY = json.dumps(message()).encode()
@@ -55,10 +56,12 @@ class World:
 
     script: object = two_images
     settings: Settings = field(default_factory=lambda: Settings(events=Events(progress_interval_s=1000)))
+    allowed: AllowedBuckets = field(default_factory=AllowedBuckets)
 
     def __post_init__(self):
         self.journal = []
-        self.store = MemoryStore({SOURCE: StoredObject(b"video", "", "tag")}, journal=self.journal)
+        objects = {SOURCE: StoredObject(b"video", "", "tag")}
+        self.store = MemoryStore(objects, journal=self.journal, allowed=self.allowed)
         self.broker = MemoryBroker(self.journal)
         self.pool = ScriptedPool(self.script)
         self.metrics = Metrics(CollectorRegistry())
@@ -323,6 +326,20 @@ async def test_a_failure_has_a_result_too(world):
 
 
 # --- failures
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        snapshots("oss://out-bucket/{index}", "oss://no-bucket/{index}"),
+        message(Notification={"ExtendedMessageURI": "oss://no-bucket/all.json"}),
+    ],
+)
+async def test_an_output_where_nothing_may_be_written_fails_the_task_before_it_starts(body):
+    world = World(allowed=AllowedBuckets(targets=("out-bucket",)))
+    await world.do(json.dumps(body).encode())
+    assert world.journal == ["announce Failed", "park AccessDenied", "ack 1"]
+    assert "'no-bucket' may not be written" in world.event["Message"]
 
 
 async def test_a_source_that_is_not_there_fails_the_task_before_it_starts(world):

@@ -67,11 +67,15 @@ class LocalStore:
             transfer.bytes_in = len(data)
             return data
 
+    def check_write(self, location: Location) -> None:
+        """Raise `AccessDenied` or `InvalidArgument` for a bucket or a key that no task may write."""
+        self._allowed.check_write(location)
+        _check_no_partial(location)
+
     async def write(self, location: Location, data: bytes, content_type: str) -> str:
         """Write a file aside and rename it. A cancelled write may still be completed."""
         del content_type  # files have none
-        self._allowed.check_write(location)
-        _check_no_partial(location)
+        self.check_write(location)
         with observed(self._on_request, "write") as transfer:
             etag = await asyncio.to_thread(self._write, location, data)
             transfer.bytes_out = len(data)

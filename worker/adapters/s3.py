@@ -92,10 +92,14 @@ class S3Store:
                 return await self._read_once(location, offset, size, etag)
         return await self._read_once(location, offset, size, etag)
 
-    async def write(self, location: Location, data: bytes, content_type: str) -> str:
-        """Store an object, in parts if it is larger than the setting `multipart_bytes`."""
+    def check_write(self, location: Location) -> None:
+        """Raise `AccessDenied` or `InvalidArgument` for a bucket or a key that no task may write."""
         _check_scheme(location)
         self._allowed.check_write(location)
+
+    async def write(self, location: Location, data: bytes, content_type: str) -> str:
+        """Store an object, in parts if it is larger than the setting `multipart_bytes`."""
+        self.check_write(location)
         if len(data) > self._settings.multipart_bytes:
             return await self._write_in_parts(location, data, content_type)
         names = {"Bucket": location.bucket, "Key": location.key}
