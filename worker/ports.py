@@ -84,7 +84,8 @@ class DecoderPool(Protocol):
         """Run one capture in a free slot: images as they are encoded, then exactly one report.
 
         Closing the iterator early kills the decoder. Raises `TaskError`: what the capture itself raised, or
-        `WorkerCrashed`, `Timeout`, `LimitExceeded` (memory) for what befell the process.
+        `WorkerCrashed`, `Timeout`, `LimitExceeded` (memory) for what befell the process at its work, `InternalError`
+        for one that could not be started.
         """
         ...
 

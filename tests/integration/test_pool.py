@@ -1,12 +1,14 @@
 """The decoder pool with real processes: what arrives, and what one decoder's misfortune means to the others."""
 
 import asyncio
+import errno
 import hashlib
 import io
 import json
 import os
 import select
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -14,9 +16,12 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from worker.adapters import forkserver as forkserver_module
+from worker.adapters.children import ForkServer
 from worker.adapters.pool import DecoderPool, DecoderTraceback
 from worker.errors import Code, TaskError
 from worker.media.plan import CapturePlan, EntryPlan, Format, Image, Progress, Rendition, Report, Selection
@@ -357,11 +362,51 @@ async def test_a_killed_fork_server_takes_its_decoders_along_and_is_restarted():
             os.kill(pool._server.pid, signal.SIGKILL)
             with pytest.raises(TaskError, match="lost with its fork server") as caught:
                 await anext(events)
-            assert caught.value.code == Code.WORKER_CRASHED
+            assert (caught.value.code, caught.value.retryable) == (Code.INTERNAL_ERROR, True), "the task did nothing"
         for pid in before:
             await gone(pid)
         await asyncio.gather(run(pool, do="echo"), run(pool, do="echo"))
         assert pool.workers == 2
+
+
+async def test_a_decoder_that_cannot_be_started_is_no_crash_of_the_task(monkeypatch):
+    """What the fork server does when the machine has no process left, in this process instead of its own."""
+    worker_end, server_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    worker_end.setblocking(False)  # noqa: FBT003
+    forkserver = forkserver_module.ForkServer(server_end, capture=None, data_limit_bytes=0)
+
+    def refuse():
+        raise BlockingIOError(errno.EAGAIN, "no more processes")
+
+    monkeypatch.setattr(os, "fork", refuse)
+    with server_end:
+        server = ForkServer(SimpleNamespace(pid=0), worker_end)
+        forking = asyncio.create_task(server.fork())
+        await asyncio.sleep(0)
+        before = len(list(Path("/proc/self/fd").iterdir()))
+        assert forkserver._take_request()
+        assert len(list(Path("/proc/self/fd").iterdir())) == before, "the child's socket is closed"
+        with pytest.raises(TaskError, match="no decoder process: Resource temporarily unavailable") as caught:
+            await forking
+        assert (caught.value.code, caught.value.retryable) == (Code.INTERNAL_ERROR, True)
+        server._lose()
+
+
+async def test_a_decoder_that_dies_before_it_starts_is_no_crash_of_the_task():
+    async with make_pool() as pool:
+        start = pool._fork
+
+        async def stillborn():
+            child = await start()
+            child.kill()
+            return child
+
+        pool._fork = stillborn
+        os.kill(pool.pids()[0], signal.SIGKILL)
+        error = await fails(pool, do="echo")
+        assert (error.code, error.retryable) == (Code.INTERNAL_ERROR, True)
+        pool._fork = start
+        await run(pool, do="echo")
 
 
 async def test_what_a_crashed_decoder_had_started_dies_with_it():
@@ -388,7 +433,7 @@ async def test_closing_the_pool_ends_running_and_waiting_captures():
         await asyncio.sleep(0)
     with pytest.raises(TaskError, match="fork server"):
         await tasks[0]
-    assert (await tasks[1]).code == Code.WORKER_CRASHED
+    assert (await tasks[1]).code == Code.INTERNAL_ERROR
 
 
 async def test_a_capture_that_cannot_be_imported_fails_the_start():

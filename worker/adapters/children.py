@@ -125,16 +125,16 @@ class ForkServer:
         return cls(process, mine)
 
     async def fork(self) -> Child:
-        """Start a child. Raises `WorkerCrashed` when the fork server cannot."""
+        """Start a child. Raises `InternalError` when the fork server cannot: no source has a part in that."""
         if self.lost:
             raise _lost()
         mine, its = socket.socketpair()
         with its:
             mine.setblocking(False)  # noqa: FBT003  the argument has no name
             forked: asyncio.Future[_Forked] = asyncio.get_running_loop().create_future()
-            self._forking.append(forked)
             try:
                 socket.send_fds(self._control, [REQUEST.pack(0)], [its.fileno()])
+                self._forking.append(forked)  # in the order of the requests: the answers name none
                 async with asyncio.timeout(START_TIMEOUT_S):
                     pid, exited = await forked
             except (BrokenPipeError, ConnectionResetError, TimeoutError) as error:
@@ -176,7 +176,7 @@ class ForkServer:
             return
         forked = self._forking.popleft()
         if notice == Notice.REFUSED:
-            _settle(forked, TaskError(Code.WORKER_CRASHED, f"no decoder process: {os.strerror(code)}", retryable=True))
+            _settle(forked, TaskError(Code.INTERNAL_ERROR, f"no decoder process: {os.strerror(code)}", retryable=True))
             return
         self._exits[pid] = asyncio.get_running_loop().create_future()
         _settle(
@@ -206,7 +206,7 @@ def _settle(future: asyncio.Future[_Forked], result: _Forked | TaskError) -> Non
 
 
 def _lost() -> TaskError:
-    return TaskError(Code.WORKER_CRASHED, "the fork server of the decoders has ended", retryable=True)
+    return TaskError(Code.INTERNAL_ERROR, "the fork server of the decoders has ended", retryable=True)
 
 
 def _environment() -> dict[str, str]:

@@ -81,6 +81,7 @@ class ForkServer:
         try:
             pid = os.fork()
         except OSError as error:
+            os.close(descriptor)
             self._control.send(NOTICE.pack(Notice.REFUSED, 0, error.errno or 0))
             return
         if pid == 0:

@@ -145,14 +145,14 @@ class DecoderPool:
                     return child
                 raise self._garbage(slot, f"{first!r:.80} before it had started")
             if last_try or slot.verdict is not None:
-                raise await self._death(slot, child)
+                raise await self._death(slot, child, Code.INTERNAL_ERROR)
             self._replace(slot, "crashed")
         raise AssertionError("unreachable")
 
     async def _child(self, slot: _Slot) -> Child:
         """Wait for the slot's child; a start that failed is tried again, once for each capture."""
         if self._closing:
-            raise TaskError(Code.WORKER_CRASHED, "the decoder pool is closed", retryable=True)
+            raise TaskError(Code.INTERNAL_ERROR, "the decoder pool is closed", retryable=True)
         if slot.starting.done() and slot.starting.exception() is not None:
             slot.starting = asyncio.create_task(self._fork())
         return await asyncio.shield(slot.starting)
@@ -192,14 +192,18 @@ class DecoderPool:
         if not await child.send(wire.Block(data)):
             raise await self._death(slot, child)
 
-    async def _death(self, slot: _Slot, child: Child) -> TaskError:
-        """Find out why the child closed its socket, and make sure that it is dead."""
+    async def _death(self, slot: _Slot, child: Child, code: Code = Code.WORKER_CRASHED) -> TaskError:
+        """Find out why the child closed its socket, and make sure that it is dead.
+
+        `code` is what it means if the child died by itself. `WorkerCrashed` counts against the task.
+        """
         child.kill()
         end = await child.end()
         if slot.verdict is not None:
             return slot.verdict
         slot.leaving = "crashed"
-        return TaskError(Code.WORKER_CRASHED, f"the decoder process {end}", retryable=True)
+        lost = child.exited.result() is None  # with its fork server, and so with all other decoders
+        return TaskError(Code.INTERNAL_ERROR if lost else code, f"the decoder process {end}", retryable=True)
 
     def _garbage(self, slot: _Slot, what: str) -> TaskError:
         slot.leaving = "crashed"
