@@ -268,6 +268,11 @@ async def test_refusals_that_pass_are_for_a_later_attempt(store, proxy, place, a
     await refused(store.read(place, 0, 1, "tag"), Code.STORAGE_UNAVAILABLE, retryable=True)
 
 
+async def test_an_expired_token_passes_though_head_cannot_name_it(store, proxy, place):
+    proxy.faults.extend([("HEAD", (400, "ExpiredToken"))] * 2)
+    await refused(store.stat(place), Code.STORAGE_UNAVAILABLE, retryable=True)
+
+
 async def test_a_source_that_is_replaced_while_it_is_read_is_noticed(store, place):
     info = await store.stat(place)
     async with aclosing(CachedSource(store, place, info, cache_bytes=MIB, block_bytes=1000)) as source:

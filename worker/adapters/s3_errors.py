@@ -17,9 +17,18 @@ from worker.errors import Code, TaskError
 from worker.task import Location
 
 _BROKEN_BODY = (ResponseStreamingError, IncompleteReadError, ReadTimeoutError, aiohttp.ClientError)
-# 4xx answers that may pass; an upload that is gone was aborted, or completed by a request whose answer was lost.
+# 4xx answers that may pass; an upload that is gone was aborted, or completed by a request whose answer was lost. The
+# number instead of a code is an answer to HEAD, which has no body: 400 is then all that is said of an expired token.
 _PASSING = frozenset(
-    {"RequestTimeout", "OperationAborted", "ConditionalRequestConflict", "NoSuchUpload", "429", "TooManyRequests"}
+    {
+        "RequestTimeout",
+        "OperationAborted",
+        "ConditionalRequestConflict",
+        "NoSuchUpload",
+        "400",
+        "429",
+        "TooManyRequests",
+    }
     | {"SlowDown", "ExpiredToken", "TokenRefreshRequired", "RequestTimeTooSkewed"}
 )
 BAD_CREDENTIALS = frozenset(
