@@ -369,6 +369,10 @@ async def test_a_killed_fork_server_takes_its_decoders_along_and_is_restarted():
         assert pool.workers == 2
 
 
+def open_files():
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
 async def test_a_decoder_that_cannot_be_started_is_no_crash_of_the_task(monkeypatch):
     """What the fork server does when the machine has no process left, in this process instead of its own."""
     worker_end, server_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -383,9 +387,9 @@ async def test_a_decoder_that_cannot_be_started_is_no_crash_of_the_task(monkeypa
         server = ForkServer(SimpleNamespace(pid=0), worker_end)
         forking = asyncio.create_task(server.fork())
         await asyncio.sleep(0)
-        before = len(list(Path("/proc/self/fd").iterdir()))
+        before = open_files()
         assert forkserver._take_request()
-        assert len(list(Path("/proc/self/fd").iterdir())) == before, "the child's socket is closed"
+        assert open_files() == before, "the child's socket is closed"
         with pytest.raises(TaskError, match="no decoder process: Resource temporarily unavailable") as caught:
             await forking
         assert (caught.value.code, caught.value.retryable) == (Code.INTERNAL_ERROR, True)
@@ -407,6 +411,16 @@ async def test_a_decoder_that_dies_before_it_starts_is_no_crash_of_the_task():
         assert (error.code, error.retryable) == (Code.INTERNAL_ERROR, True)
         pool._fork = start
         await run(pool, do="echo")
+
+
+async def test_limits_are_kept_while_no_file_can_be_opened(monkeypatch):
+    def refuse(self, encoding):
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    async with make_pool(hard_time_limit_s=0.5) as pool:
+        monkeypatch.setattr(Path, "read_text", refuse)
+        error = await fails(pool, do="spin_in_c")
+    assert error.code == Code.TIMEOUT
 
 
 async def test_what_a_crashed_decoder_had_started_dies_with_it():

@@ -70,10 +70,10 @@ class Child:
         return bytes(data)
 
     def resident_bytes(self) -> int:
-        """Tell how much memory the process holds now; 0 when it is gone."""
+        """Tell how much memory the process holds now; 0 when it is gone, or that cannot be read."""
         try:
             pages = int(Path(f"/proc/{self.pid}/statm").read_text("ascii").split()[1])
-        except (FileNotFoundError, ProcessLookupError):
+        except OSError:  # also where this process may open no more files: the time limits are kept all the same
             return 0
         return pages * os.sysconf("SC_PAGE_SIZE")
 
