@@ -19,7 +19,7 @@ from aio_pika.abc import AbstractRobustChannel
 from aiormq import Channel
 from aiormq.abc import DeliveredMessage
 from pamqp.common import FieldTable
-from pamqp.decode import METHODS, TABLE_MAPPING, timestamp
+from pamqp.decode import METHODS, TABLE_MAPPING, short_str, timestamp
 
 from worker.adapters.amqp_delivery import AmqpDelivery
 from worker.adapters.amqp_publish import broker_call
@@ -28,6 +28,7 @@ from worker.ports import BrokerLostError
 CONSUMER_TIMEOUT_MS = 1_800_000
 CALL_S = 10
 WATCH_S = 1.0
+SHORT_STRING_BYTES = 255
 
 log = logging.getLogger(__name__)
 
@@ -39,9 +40,19 @@ def _lenient_timestamp(value: bytes) -> tuple[int, datetime | None]:
         return 8, None
 
 
-# pamqp refuses a time past the year 9999 (microseconds given as seconds), and aiormq then drops the connection: again
-# at every redelivery, for all workers, with all that is in flight.
+def _lenient_short_string(value: bytes) -> tuple[int, str]:
+    try:
+        return short_str(value)
+    except UnicodeDecodeError:
+        end = 1 + value[0]
+        text = value[1:end].decode(errors="backslashreplace").encode()
+        return end, text[:SHORT_STRING_BYTES].decode(errors="ignore")  # longer than it was, and copies must hold it
+
+
+# pamqp refuses a time past the year 9999 (microseconds given as seconds) and a message id that is not UTF-8, and aiormq
+# then drops the connection: again at every redelivery, for all workers, with all that is in flight.
 METHODS["timestamp"] = TABLE_MAPPING[b"T"] = _lenient_timestamp
+METHODS["shortstr"] = _lenient_short_string
 
 
 class Consumer:
