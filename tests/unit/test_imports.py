@@ -20,6 +20,7 @@ OWNERS = {
             "container",
             "timeline",
             "decode",
+            "decoder",
             "scaler",
             "filtering",
             "deinterlace",

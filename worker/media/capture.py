@@ -1,25 +1,24 @@
 """The one way in: from a source and a plan to encoded frames, in one decoding pass for all entries."""
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from fractions import Fraction
 from time import perf_counter
-from typing import BinaryIO, TypeVar
+from typing import BinaryIO
 
 from worker.errors import Code, TaskError
 from worker.media.container import Media
 from worker.media.cover import find_cover
-from worker.media.decode import TOLERANCE_S, FrameReader
 from worker.media.encode import encode
 from worker.media.entry import EntryRun, Timeline
-from worker.media.plan import CaptureEvent, CapturePlan, EntryReport, Image, Limits, Mode, Progress, Report
+from worker.media.joined import JoinedReader, key_times, length_s
+from worker.media.plan import CaptureEvent, CapturePlan, EntryReport, Image, Mode, Progress, Report
 from worker.media.raster import Renderer
-from worker.media.timeline import end_pts, first_pts, key_pts
+from worker.media.runs import Run, runs_of
 
 PROGRESS_STEP = 0.01
-
-Fact = TypeVar("Fact")
 
 
 def capture(file: BinaryIO, plan: CapturePlan) -> Iterator[CaptureEvent]:
@@ -29,21 +28,20 @@ def capture(file: BinaryIO, plan: CapturePlan) -> Iterator[CaptureEvent]:
     goes wrong with one entry stands in its report.
     """
     started = perf_counter()
-    modes = [entry.selection.mode for entry in plan.entries]
-    survey = _survey(file, plan, modes)
-    with Media(file, plan.limits) as media:
+    parts = runs_of(file, plan.limits, segmented=plan.segmented)
+    survey = _survey(parts, plan)
+    with parts[0].open() as media:
         if media.video is None:
             yield from _cover(media, plan, started)
             return
-        origin = first_pts(media) if survey.origin_pts is None else survey.origin_pts
-        reader = FrameReader(media, plan.limits, origin)
-        probed = perf_counter()
-        runs = _runs(plan, reader, media, survey)
-        yield from _walk(reader, runs, _length_s(media))
-        for run in runs:
-            yield from run.finish()
-        _warn(runs, reader, media)
-        yield _report(runs, reader, media, probed - started, perf_counter() - probed)
+        with closing(JoinedReader(parts, media)) as reader:
+            probed = perf_counter()
+            runs = _runs(plan, reader, media, survey)
+            yield from _walk(reader, runs, _length_s(parts, media))
+            for run in runs:
+                yield from run.finish()
+            _warn(runs, reader)
+            yield _report(runs, reader, probed - started, perf_counter() - probed)
 
 
 # --- what has to be known beforehand
@@ -51,65 +49,31 @@ def capture(file: BinaryIO, plan: CapturePlan) -> Iterator[CaptureEvent]:
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """What some modes must know before the first frame, in stream ticks; None where no mode asked."""
+    """What some modes must know before the first frame, in seconds from it; None where no mode asked."""
 
-    origin_pts: int | None = None
-    end_pts: Fraction | None = None
-    key_pts: Sequence[int] | None = None
+    end_s: Fraction | None = None
+    key_s: Sequence[Fraction] | None = None
 
 
-def _survey(file: BinaryIO, plan: CapturePlan, modes: Sequence[Mode]) -> Survey:
+def _survey(parts: Sequence[Run], plan: CapturePlan) -> Survey:
     """Find out where the video ends for averages, and where its keyframes are when other entries need other frames."""
-    if not {Mode.AVERAGE, Mode.KEYFRAME} & set(modes):
+    modes = {entry.selection.mode for entry in plan.entries}
+    if not {Mode.AVERAGE, Mode.KEYFRAME} & modes:
         return Survey()
-    limits = plan.limits
-    with Media(file, limits) as media:
+    with parts[0].open() as media:
         if media.video is None:
             return Survey()
-        packets_tell = first_pts(media)
-    origin = (
-        _fact(file, limits, lambda media: FrameReader(media, limits).origin_pts)
-        if packets_tell is None
-        else packets_tell
-    )
-    end = _fact(file, limits, lambda media: _end(media, limits, origin)) if Mode.AVERAGE in modes else None
-    keys = None
-    if len({mode is Mode.KEYFRAME for mode in modes}) > 1:
-        keys = _fact(file, limits, lambda media: _keys(media, plan, origin))
-    return Survey(origin, end, keys)
+    end_s = length_s(parts) if Mode.AVERAGE in modes else None
+    key_s = None
+    if Mode.KEYFRAME in modes and len(modes) > 1:
+        starts = [entry.selection.start_s for entry in plan.entries if entry.selection.mode is Mode.KEYFRAME]
+        key_s = key_times(parts, plan.trim_start_s + min(starts))
+    return Survey(end_s, key_s)
 
 
-def _fact(file: BinaryIO, limits: Limits, find: Callable[[Media], Fact]) -> Fact:
-    with Media(file, limits) as media:
-        return find(media)
-
-
-def _end(media: Media, limits: Limits, origin_pts: int) -> Fraction:
-    end = end_pts(media)
-    return end if end is not None else _fact(media.file, limits, lambda again: _decoded_end(again, limits, origin_pts))
-
-
-def _decoded_end(media: Media, limits: Limits, origin_pts: int) -> Fraction:
-    reader = FrameReader(media, limits, origin_pts)
-    reader.at(Fraction(0))
-    while reader.following() is not None:
-        pass
-    end_s = reader.current().end_s
-    if end_s is None:
-        raise TaskError(Code.CORRUPT_MEDIA, "the end of the video cannot be found")
-    return origin_pts + end_s / media.time_base
-
-
-def _keys(media: Media, plan: CapturePlan, origin_pts: int) -> Sequence[int]:
-    starts = [entry.selection.start_s for entry in plan.entries if entry.selection.mode is Mode.KEYFRAME]
-    start_s = plan.trim_start_s + min(starts)
-    return key_pts(media, origin_pts + int((start_s - TOLERANCE_S) // media.time_base))
-
-
-def _runs(plan: CapturePlan, reader: FrameReader, media: Media, survey: Survey) -> list[EntryRun]:
+def _runs(plan: CapturePlan, reader: JoinedReader, media: Media, survey: Survey) -> list[EntryRun]:
     trim_end_s = plan.trim_start_s + plan.trim_duration_s if plan.trim_duration_s else None
-    end_s = None if survey.end_pts is None else reader.seconds(survey.end_pts)
-    known = [end for end in (trim_end_s, end_s) if end is not None]
+    known = [end for end in (trim_end_s, survey.end_s) if end is not None]
     timeline = Timeline(
         plan.trim_start_s,
         min(known, default=None),
@@ -120,9 +84,9 @@ def _runs(plan: CapturePlan, reader: FrameReader, media: Media, survey: Survey) 
     runs = []
     for number, entry in enumerate(plan.entries):
         times = None
-        if entry.selection.mode is Mode.KEYFRAME and survey.key_pts is not None:
+        if entry.selection.mode is Mode.KEYFRAME and survey.key_s is not None:
             first_s = plan.trim_start_s + entry.selection.start_s - reader.tolerance_s
-            times = [time for time in map(reader.seconds, survey.key_pts) if time >= first_s]
+            times = [time for time in survey.key_s if time >= first_s]
         runs.append(EntryRun(number, entry, plan.limits, timeline, times))
     return runs
 
@@ -130,7 +94,7 @@ def _runs(plan: CapturePlan, reader: FrameReader, media: Media, survey: Survey) 
 # --- the pass
 
 
-def _walk(reader: FrameReader, runs: Sequence[EntryRun], length_s: Fraction | None) -> Iterator[Image | Progress]:
+def _walk(reader: JoinedReader, runs: Sequence[EntryRun], length_s: Fraction | None) -> Iterator[Image | Progress]:
     """Feed the entries until none wants any more, at the pace of the densest."""
     steps = _steps(reader, runs)
     told = 0.0
@@ -142,13 +106,13 @@ def _walk(reader: FrameReader, runs: Sequence[EntryRun], length_s: Fraction | No
             yield Progress(done)
 
 
-def _steps(reader: FrameReader, runs: Sequence[EntryRun]) -> Iterator[Iterator[Image]]:
+def _steps(reader: JoinedReader, runs: Sequence[EntryRun]) -> Iterator[Iterator[Image]]:
     if all(run.follows_keyframes for run in runs):
         return _keyframes(reader, runs)
     return _frames(reader, runs) if any(run.every for run in runs) else _times(reader, runs)
 
 
-def _keyframes(reader: FrameReader, runs: Sequence[EntryRun]) -> Iterator[Iterator[Image]]:
+def _keyframes(reader: JoinedReader, runs: Sequence[EntryRun]) -> Iterator[Iterator[Image]]:
     wanted = [run.wanted_s for run in runs if run.wanted_s is not None]
     for shot in reader.keyframes(min(wanted)):
         for run in runs:
@@ -158,7 +122,7 @@ def _keyframes(reader: FrameReader, runs: Sequence[EntryRun]) -> Iterator[Iterat
             return
 
 
-def _times(reader: FrameReader, runs: Sequence[EntryRun]) -> Iterator[Iterator[Image]]:
+def _times(reader: JoinedReader, runs: Sequence[EntryRun]) -> Iterator[Iterator[Image]]:
     while wanted := [run.wanted_s for run in runs if run.wanted_s is not None]:
         first = min(wanted)
         shot = reader.at(runs[0].timeline.reachable(first))
@@ -167,7 +131,7 @@ def _times(reader: FrameReader, runs: Sequence[EntryRun]) -> Iterator[Iterator[I
                 yield run.take(shot)
 
 
-def _frames(reader: FrameReader, runs: Sequence[EntryRun]) -> Iterator[Iterator[Image]]:
+def _frames(reader: JoinedReader, runs: Sequence[EntryRun]) -> Iterator[Iterator[Image]]:
     wanted = [run.wanted_s for run in runs if run.wanted_s is not None]
     shot = reader.at(runs[0].timeline.reachable(min(wanted)))
     while any(run.wanted_s is not None for run in runs):
@@ -184,15 +148,18 @@ def _frames(reader: FrameReader, runs: Sequence[EntryRun]) -> Iterator[Iterator[
         shot = after
 
 
-def _share(reader: FrameReader, runs: Sequence[EntryRun], length_s: Fraction | None) -> float:
+def _share(reader: JoinedReader, runs: Sequence[EntryRun], length_s: Fraction | None) -> float:
     """Estimate how much is done: by numbers where they are wanted, else by time."""
     time = min(float(reader.position_s / length_s), 1.0) if length_s else 0.0
     shares = [1.0 if run.wanted_s is None else max(run.share_done, time) for run in runs]
     return sum(shares) / len(shares)
 
 
-def _length_s(media: Media) -> Fraction | None:
-    """What the header claims, good enough for a progress bar."""
+def _length_s(parts: Sequence[Run], media: Media) -> Fraction | None:
+    """What the playlist or the header claims, good enough for a progress bar."""
+    nominal_s = sum(run.nominal_s for run in parts)
+    if nominal_s:
+        return Fraction(nominal_s)
     stream, container = media.stream, media.container
     if stream.duration:
         return stream.duration * media.time_base
@@ -202,17 +169,18 @@ def _length_s(media: Media) -> Fraction | None:
 # --- the end
 
 
-def _warn(runs: Sequence[EntryRun], reader: FrameReader, media: Media) -> None:
+def _warn(runs: Sequence[EntryRun], reader: JoinedReader) -> None:
     for run in runs:
         if reader.damaged:
             run.warn(
                 "FrameDamaged", f"{reader.damaged} damaged packets or frames were skipped for the nearest good ones"
             )
-        if media.read_errors:
+        if reader.media.read_errors:
             run.warn("SourceTruncated", "the file is damaged or ends early: only what could be read was captured")
 
 
-def _report(runs: Sequence[EntryRun], reader: FrameReader, media: Media, probe_s: float, pass_s: float) -> Report:
+def _report(runs: Sequence[EntryRun], reader: JoinedReader, probe_s: float, pass_s: float) -> Report:
+    media = reader.media
     encode_s = sum(run.output.encode_s for run in runs)
     context = media.stream.codec_context
     return Report(

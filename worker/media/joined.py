@@ -1,0 +1,151 @@
+"""The frames of a source's runs, found by time on one timeline: each run begins where the one before it ended.
+
+The same questions as `FrameReader` answers for one open file, and for a source of one run the same answers. Owns which
+run is open, and opens a run anew where that saves reading segments.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from fractions import Fraction
+
+from worker.errors import Code, TaskError
+from worker.media.container import Media
+from worker.media.decode import Shot
+from worker.media.runs import Run
+
+
+def length_s(runs: Sequence[Run]) -> Fraction:
+    """Seconds to the end of the last frame of all runs."""
+    return sum((run.length_s for run in runs), Fraction(0))
+
+
+def key_times(runs: Sequence[Run], start_s: Fraction) -> list[Fraction]:
+    """List where the keyframes are that decode on their own, from `start_s` on."""
+    offset_s = Fraction(0)
+    times: list[Fraction] = []
+    for number, run in enumerate(runs):
+        times += [offset_s + time_s for time_s in run.key_times(max(start_s - offset_s, Fraction(0)))]
+        offset_s += run.length_s if number + 1 < len(runs) else 0
+    return times
+
+
+class JoinedReader:
+    """Finds frames by time, forwards. Owns what it opens, but not the `media` that it starts with: `close` it."""
+
+    def __init__(self, runs: Sequence[Run], media: Media) -> None:
+        """Start at the beginning of the first run, of which `media` has just been opened."""
+        self._runs = runs
+        self._number = 0
+        self._offset_s = Fraction(0)
+        self._decoded_before = self._damaged_before = 0
+        self._given = self._media = media
+        self._landed = False
+        self._reader = runs[0].reader(media)
+        self.tolerance_s = self._reader.tolerance_s
+
+    @property
+    def decoded(self) -> int:
+        """Frames decoded so far."""
+        return self._decoded_before + self._reader.decoded
+
+    @property
+    def damaged(self) -> int:
+        """Packets and frames that were skipped for being damaged."""
+        return self._damaged_before + self._reader.damaged
+
+    @property
+    def media(self) -> Media:
+        """What is open now; its counts are those of all that was."""
+        return self._media
+
+    @property
+    def position_s(self) -> Fraction:
+        """The time of the frame last given, for telling progress."""
+        return self._offset_s + self._reader.position_s
+
+    def at(self, time_s: Fraction) -> Shot:
+        """Return the frame on screen at `time_s`, as `FrameReader.at` does."""
+        while True:
+            local_s = time_s - self._offset_s
+            shot = self._shot_at(local_s)
+            if self._is_last or shot.end_s is None or local_s + self.tolerance_s < self._run.length_s:
+                return self._joined(shot)
+            self._next_run()
+
+    def _shot_at(self, local_s: Fraction) -> Shot:
+        self._approach(local_s)
+        try:
+            shot = self._reader.at(local_s)
+        except TaskError as error:
+            if not self._landed or error.code != Code.CORRUPT_MEDIA:
+                raise
+        else:
+            if not self._landed or shot.time_s <= local_s + self.tolerance_s:
+                return shot
+        # What was landed on is damaged: the good frame lies before it.
+        self._go_on_with(self._run.open())
+        return self._reader.at(local_s)
+
+    def following(self) -> Shot | None:
+        """Return the frame after the one last given, or None at the end."""
+        shot = self._reader.following()
+        if shot is None and not self._is_last:
+            self._next_run()
+            shot = self._reader.at(Fraction(0))
+        return None if shot is None else self._joined(shot)
+
+    def current(self) -> Shot:
+        """Return the frame last given again."""
+        return self._joined(self._reader.current())
+
+    def keyframes(self, start_s: Fraction) -> Iterator[Shot]:
+        """Yield each frame from `start_s` on that decodes on its own."""
+        while True:
+            local_s = max(start_s - self._offset_s, Fraction(0))
+            if self._is_last or not local_s or local_s - self.tolerance_s < self._run.length_s:
+                self._approach(local_s)
+                yield from map(self._joined, self._reader.keyframes(local_s))
+            if self._is_last:
+                return
+            self._next_run()
+
+    def close(self) -> None:
+        """Close what was opened on the way."""
+        if self._media is not self._given:
+            self._media.container.close()
+
+    @property
+    def _run(self) -> Run:
+        return self._runs[self._number]
+
+    @property
+    def _is_last(self) -> bool:
+        return self._number + 1 == len(self._runs)
+
+    def _joined(self, shot: Shot) -> Shot:
+        """Put a shot of the open run on the whole timeline."""
+        end_s = None if shot.end_s is None or not self._is_last else self._offset_s + shot.end_s
+        return replace(shot, time_s=self._offset_s + shot.time_s, end_s=end_s)
+
+    def _next_run(self) -> None:
+        self._offset_s += self._run.length_s
+        self._number += 1
+        self._go_on_with(self._run.open())
+
+    def _approach(self, local_s: Fraction) -> None:
+        """Open the run elsewhere if that saves reading segments."""
+        landed = self._run.land(local_s, self._media)
+        if landed is not None:
+            self._go_on_with(landed, landed=True)
+
+    def _go_on_with(self, media: Media, *, landed: bool = False) -> None:
+        """Change to another opening of a run, and go on counting."""
+        media.packets_read += self._media.packets_read
+        media.read_errors += self._media.read_errors
+        media.seeks += self._media.seeks + 1
+        self._decoded_before += self._reader.decoded
+        self._damaged_before += self._reader.damaged
+        self.close()
+        self._media = media
+        self._landed = landed
+        self._reader = self._run.reader(media)
