@@ -216,6 +216,24 @@ async def test_odd_properties_neither_block_nor_disconnect(amqp, monkeypatch, od
     assert await ready(amqp, broker.topology.task_queue) == 0
 
 
+async def test_a_short_text_in_another_encoding_neither_blocks_nor_disconnects(amqp, monkeypatch):
+    async with connected(amqp) as broker, raw_channel(amqp) as channel:
+        await broker.start_consuming(1)
+        sent = Basic.Properties(message_id="t\xe4sk", correlation_id="\xff" * 255)
+        with monkeypatch.context() as patch:
+            patch.setitem(pamqp.encode.METHODS, "shortstr", lambda text: bytes([len(text)]) + text.encode("latin-1"))
+            await publish_bare(channel, broker.topology.tasks, "main", sent)
+        deliveries = broker.deliveries()
+        first = await next_of(deliveries)
+        assert first.message_id == "t\\xe4sk"
+        await first.retry(1, {"x-attempt": 2})
+        await first.ack()
+        second = await next_of(deliveries)
+        assert (second.message_id, second.headers["x-attempt"]) == ("t\\xe4sk", 2)
+        await second.ack()
+        assert broker.counts.reconnects == 0
+
+
 async def test_a_header_that_cannot_be_written_again_is_left_off_copies(amqp, monkeypatch):
     async with connected(amqp) as broker, raw_channel(amqp) as channel:
         await broker.start_consuming(1)
@@ -415,9 +433,17 @@ async def test_a_server_that_says_nothing_is_given_up():
         assert time.monotonic() - started < 2
 
 
-async def test_a_url_of_something_else_is_refused_at_once():
-    with pytest.raises(BrokerLostError, match="must begin with amqp://") as caught:
-        await Broker(Amqp(url="http://guest:secret@127.0.0.1/"), RETRY).start()
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("http://guest:secret@127.0.0.1/", "must begin with amqp://"),
+        ("amqp://guest:secret@127.0.0.1:port/", "is no URL"),
+        ("amqp://guest:secret@[::1/", "is no URL"),
+    ],
+)
+async def test_a_url_of_something_else_is_refused_at_once(url, says):
+    with pytest.raises(BrokerLostError, match=says) as caught:
+        await Broker(Amqp(url=url), RETRY).start()
     assert "secret" not in str(caught.value)
 
 
