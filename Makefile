@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-all check format schemas docs bench lock clean
 
-PYTHON := .venv/bin/python
+VENV_PYTHON := .venv/bin/python
 STORE ?= local
 ARGS ?=
 UV_VERSION := 0.13.9
@@ -14,13 +14,13 @@ setup: ## Make .venv with the command .venv/bin/frame-capture, and find or insta
 	@scripts/setup
 
 demo: setup ## Run the seven example tasks through a real RabbitMQ (STORE=s3: through a real S3 server too)
-	@$(PYTHON) -m devkit.demo --store $(STORE)
+	@$(VENV_PYTHON) -m devkit.demo --store $(STORE)
 
 test: setup ## Run the tests (ARGS="-k name" chooses)
-	@$(PYTHON) -m pytest $(ARGS)
+	@$(VENV_PYTHON) -m pytest $(ARGS)
 
 test-all: setup ## Run the tests, the slow ones too
-	@$(PYTHON) -m pytest -m "" $(ARGS)
+	@$(VENV_PYTHON) -m pytest -m "" $(ARGS)
 
 check: setup ## Lint, formatting, types, import contracts
 	@.venv/bin/ruff check
@@ -36,11 +36,11 @@ schemas: setup ## Write the JSON Schemas and examples in schemas/
 	@.venv/bin/frame-capture schemas
 
 docs: setup ## Write the generated tables in docs/
-	@$(PYTHON) -m devkit.docs
+	@$(VENV_PYTHON) -m devkit.docs
 
 bench: setup ## Compare with the ffmpeg command line
 	@scripts/setup ffmpeg
-	@$(PYTHON) -m bench $(ARGS)
+	@$(VENV_PYTHON) -m bench $(ARGS)
 
 lock: ## Pin the dependencies of pyproject.toml anew (ARGS=--upgrade: in their newest versions)
 	@set -e; tmp=$$(mktemp -d); trap 'rm -rf "$$tmp"' EXIT; unset PIP_FIND_LINKS UV_FIND_LINKS; \
