@@ -14,7 +14,7 @@ from worker.attempt import Attempt, capture_plan, log_names, outputs
 from worker.errors import Code, TaskError
 from worker.media.plan import Image, Progress, Report
 from worker.messages import Event, Running, build_event, build_result, identify, invalid_message_event, parse_task
-from worker.messages.headers import ATTEMPT, CRASHES, CREATED
+from worker.messages.headers import ATTEMPT, CRASHES, CREATED, trace
 from worker.metrics import STAGES, Metrics, code_label
 from worker.ports import Announcer, BrokerLostError, DecoderPool, Delivery, ObjectInfo, ObjectStore, SourceOpener
 from worker.settings import Settings
@@ -125,7 +125,10 @@ class Handler:
         """Announce and park a message that is no task, at once and for good."""
         log.warning("invalid message", code=error.code, error=error.message)
         identity = identify(delivery.body, delivery.message_id)
-        await self._announce(invalid_message_event(identity, error, settings=self._settings.events, now=self._now()))
+        event = invalid_message_event(
+            identity, error, settings=self._settings.events, now=self._now(), trace=trace(delivery.headers)
+        )
+        await self._announce(event)
         reasons = [f"{each.path}: {each.message}" for each in error.problems]
         await delivery.park(error.code, "; ".join(reasons) or error.message)
         await delivery.ack()

@@ -202,3 +202,19 @@ def test_an_invalid_message_is_answered_with_all_that_is_wrong(body, key):
     ]
     assert (content["data"]["Status"], content["data"]["Code"]) == ("Failed", error.code)
     assert event.id == invalid_message_event(identify(body, None), error, settings=Events(), now=ENDED).id
+
+
+def test_an_invalid_message_is_known_by_what_its_sender_gave_it():
+    body = json.dumps(message(Foo=1, UserData="ticket 7", Tags={"who": "me", "n": 5})).encode()
+    trace = ("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "a=b")
+    event = invalid_message_event(identify(body, None), refused(body), settings=Events(), now=NOW, trace=trace)
+    content = json.loads(event.body)
+    validator("event").validate(content)
+    assert (content["data"]["UserData"], content["data"]["Tags"]) == ("ticket 7", {"who": "me"})
+    assert (content["traceparent"], content["tracestate"]) == trace
+
+
+def test_user_data_that_is_too_long_is_not_echoed():
+    body = json.dumps(message(UserData="x" * 2049)).encode()
+    event = invalid_message_event(identify(body, None), refused(body), settings=Events(), now=NOW)
+    assert "UserData" not in json.loads(event.body)["data"]

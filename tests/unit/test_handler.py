@@ -647,6 +647,12 @@ async def test_an_invalid_message_is_parked_with_everything_wrong_with_it(world)
     }
 
 
+async def test_the_trace_of_an_invalid_message_goes_on_in_its_event(world):
+    parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    await world.do(b"{}", headers={"traceparent": parent})
+    assert json.loads(world.broker.events[-1].body)["traceparent"] == parent
+
+
 async def test_missing_fields_count_as_one_code(world):
     await world.do(b"{}")
     assert world.event["Code"] == "MissingProjectName"

@@ -64,8 +64,10 @@ def build_result(task: Task, outcome: Outcome, *, started_at: datetime, now: dat
     return _json(_result(task, outcome, started_at, now, with_frames=True))
 
 
-def invalid_message_event(identity: Identity, error: TaskError, *, settings: Events, now: datetime) -> Event:
-    """Tell of a message that is no task, with all that is wrong with it."""
+def invalid_message_event(
+    identity: Identity, error: TaskError, *, settings: Events, now: datetime, trace: tuple[str, str] = ("", "")
+) -> Event:
+    """Tell of a message that is no task, with all that is wrong with it; `trace` is its `traceparent`, `tracestate`."""
     result = Result(
         project_name=identity.project,
         task_id=identity.task_id,
@@ -74,9 +76,11 @@ def invalid_message_event(identity: Identity, error: TaskError, *, settings: Eve
         message=error.message,
         start_time=_instant(now),
         end_time=_instant(now),
+        user_data=identity.user_data or None,
+        tags=dict(identity.tags) or None,
         problems=_problems(error.problems),
     )
-    return _envelope(identity, result, settings, now, ("", ""))
+    return _envelope(identity, result, settings, now, trace)
 
 
 def _envelope(identity: Identity, result: Result, settings: Events, now: datetime, trace: tuple[str, str]) -> Event:

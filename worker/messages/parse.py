@@ -5,7 +5,7 @@ Puts together what `task_message` (each field by itself), `rules` (fields togeth
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -17,8 +17,8 @@ from worker.media.plan import EntryPlan, Mode, Rendition, ScaleType, Selection
 from worker.messages import headers as head
 from worker.messages import problems as found
 from worker.messages.fields import NAME_PATTERN, TOPIC_PATTERN
-from worker.messages.rules import Output, check_across, member
-from worker.messages.task_message import DEFAULT_TOPIC, FORMATS, SnapshotMessage, TaskMessage
+from worker.messages.rules import Output, check_across, member, string_tags
+from worker.messages.task_message import DEFAULT_TOPIC, FORMATS, SnapshotMessage, TaskMessage, is_user_data
 from worker.settings import LimitSettings
 from worker.task import Entry, Source, Task, Template
 
@@ -28,11 +28,16 @@ MAX_IDENTIFIED_BYTES = 2**20
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Whose task a message is, as far as it can be told of a message that may not be valid."""
+    """Whose task a message is, as far as it can be told of a message that may not be valid.
+
+    `user_data` and `tags` are what its sender may know it by.
+    """
 
     task_id: str
     project: str
     topic: str
+    user_data: str = ""
+    tags: Mapping[str, str] = field(default_factory=dict)
 
 
 def parse_task(
@@ -84,9 +89,13 @@ def identify(body: bytes, message_id: str | None) -> Identity:
     notification = member(raw, "Notification")
     topics = [member(member(notification, kind), "TopicName") for kind in ("MNS", "RocketMQ")]
     topic = next((each for each in topics if _matches(TOPIC_PATTERN, each)), DEFAULT_TOPIC)
-    project = member(raw, "ProjectName")
+    project, user_data = member(raw, "ProjectName"), member(raw, "UserData")
     return Identity(
-        head.task_id(body, message_id), project if _matches(NAME_PATTERN, project) else UNKNOWN_PROJECT, topic
+        head.task_id(body, message_id),
+        project if _matches(NAME_PATTERN, project) else UNKNOWN_PROJECT,
+        topic,
+        user_data if is_user_data(user_data) else "",
+        string_tags(raw),
     )
 
 

@@ -47,7 +47,7 @@ def check_across(raw: Any, limits: LimitSettings, created_at: datetime) -> tuple
         what = f"{len(snapshots)} Snapshots entries; the most in a task is {limits.entries}"
         return [], [Problem("$.Targets", Code.LIMIT_EXCEEDED, what)]
     source = _location(member(_first(member(raw, "Sources")), "URI"))
-    scope = _Scope(source or _STAND_IN, _string_tags(raw), created_at, limits)
+    scope = _Scope(source or _STAND_IN, string_tags(raw), created_at, limits)
     outputs: list[Output] = []
     problems = [*_source_problems(raw), *_notification_problems(raw)]
     for path, snapshot in snapshots:
@@ -118,7 +118,8 @@ def _clash_problems(outputs: list[Output], fixed: list[Output]) -> Iterator[Prob
         yield Problem(both[at].path, Code.INVALID_ARGUMENT, what)
 
 
-def _string_tags(raw: Any) -> dict[str, str]:
+def string_tags(raw: Any) -> dict[str, str]:
+    """Give the tags of a message that are texts, valid or not as a whole."""
     tags = member(raw, "Tags")
     return {name: each for name, each in tags.items() if isinstance(each, str)} if isinstance(tags, dict) else {}
 

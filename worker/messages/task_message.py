@@ -5,7 +5,7 @@ the task is made from these models, so descriptions are for users.
 """
 
 from fractions import Fraction
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeGuard
 
 from pydantic import ConfigDict, Field, PlainValidator, StringConstraints, WithJsonSchema
 from pydantic_core import PydanticCustomError
@@ -52,8 +52,13 @@ def _tags(value: object) -> dict[str, str]:
     return kept
 
 
+def is_user_data(value: object) -> TypeGuard[str]:
+    """Tell whether a value can be the `UserData` of a task."""
+    return isinstance(value, str) and len(value.encode()) <= MAX_TEXT_BYTES
+
+
 def _user_data(value: object) -> str:
-    if not isinstance(value, str) or len(value.encode()) > MAX_TEXT_BYTES:
+    if not is_user_data(value):
         raise PydanticCustomError("user_data", "Input should be a string of at most 2048 bytes in UTF-8")
     return value
 
