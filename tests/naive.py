@@ -22,13 +22,12 @@ JUMPING = {"mpegts", "mpeg", "ogg"}
 
 @dataclass
 class Decoded:
-    """One frame of the full decode; `packet` is the index of the packet with its time, if one has it."""
+    """One frame of the full decode, with its time, and the pts that the decoder gave it."""
 
     pts: int
+    own_pts: int | None
     duration: int
     digest: str
-    packet: int | None
-    key_flag: bool
     frame: av.VideoFrame | None
 
 
@@ -57,7 +56,7 @@ class Naive:
     @property
     def end_s(self):
         last = self.frames[-1]
-        return self.times_s[-1] + (last.duration * self.time_base if last.duration else self.interval_s)
+        return self.times_s[-1] + (last.duration * self.time_base if last.duration > 1 else self.interval_s)
 
     def on_screen(self, time_s):
         """The index of the last frame that starts at or before `time_s`, else of the first."""
@@ -100,20 +99,16 @@ def decode_all(path: Path, *, keep=True, keys=False) -> Naive:
                 raw += context.decode(packet)
             except av.error.FFmpegError:
                 result.errors += 1
-        by_pts = {packet.pts: i for i, packet in enumerate(packets) if packet.pts is not None}
         times = _times(raw, round(result.interval_s / result.time_base))
         result.monotonic = all(frame.pts is not None for frame in raw) and all(a.pts < b.pts for a, b in pairwise(raw))
         for frame, pts in zip(raw, times, strict=True):
-            if not frame.is_corrupt:
-                kept = frame if keep else None
-                key_flag = bool(frame.key_frame)
-                result.frames.append(
-                    Decoded(pts, frame.duration or 0, digest(frame), by_pts.get(frame.pts), key_flag, kept)
-                )
-            else:
+            if frame.is_corrupt:
                 result.errors += 1
+                continue
+            kept = frame if keep else None
+            result.frames.append(Decoded(pts, frame.pts, frame.duration or 0, digest(frame), kept))
         if keys:
-            result.keys = set(_keys(result, packets, context))
+            result.keys = _keys(result, packets, context)
     return result
 
 
@@ -171,22 +166,27 @@ def _times(frames, interval):
 
 def _keys(video, packets, context):
     """Frames that are marked as keyframes and come out the same with nothing before them."""
-    by_packet = {frame.packet: i for i, frame in enumerate(video.frames)}
+    seen = set()
     for number, packet in enumerate(packets):
-        if not packet.is_keyframe or number not in by_packet:
+        if not packet.is_keyframe:
             continue
-        index = by_packet[number]
         for run in ([packet], packets[number : number + 2]):  # the picture's second field may be in the next packet
-            context.flush_buffers()
-            frames = []
-            try:
-                for each in (*run, None):
-                    frames += context.decode(each)
-            except av.error.FFmpegError:
-                continue
-            if any(f.pts == packet.pts and digest(f) == video.frames[index].digest for f in frames):
-                yield index
+            digests = set(_alone(run, context))
+            same = (i for i, frame in enumerate(video.frames) if i not in seen and frame.digest in digests)
+            index = next((i for i in same if packet.pts in (None, video.frames[i].own_pts)), None)
+            if index is not None:
+                seen.add(index)
                 break
+    return seen
+
+
+def _alone(packets, context):
+    context.flush_buffers()
+    try:
+        for packet in (*packets, None):
+            yield from map(digest, context.decode(packet))
+    except av.error.FFmpegError:
+        return
 
 
 @dataclass

@@ -35,12 +35,12 @@ class ReadAhead:
         self.run_pts: int | None = None
         self.ended = False
         self.target: int | None = None
-        self._later = False
+        self._later = self._doubled = False
         self._threshold = 0
         self._media = media
         self._waiting: deque[Held] = deque()
         self._waiting_bytes = 0
-        self._shown: deque[int] = deque(maxlen=REMEMBERED)
+        self._taken: deque[int] = deque(maxlen=REMEMBERED)
         self._last_dts: int | None = None
         self._indexed = media.seekable
 
@@ -86,9 +86,9 @@ class ReadAhead:
     def _begin(self, start: Held | None) -> None:
         self._waiting.clear()
         self._waiting_bytes = 0
-        self._shown.clear()
+        self._taken.clear()
         self.target = None
-        self._later = False
+        self._later = self._doubled = False
         self._last_dts = None
         self.run_pts = None
         if start is not None:
@@ -100,7 +100,6 @@ class ReadAhead:
         if packet.dts is not None:
             self._last_dts = packet.dts
         if packet.pts is not None and not packet.is_discard:
-            self._shown.append(packet.pts)
             self._note(packet.pts)
         self._waiting.append(held)
         self._waiting_bytes += packet.size
@@ -136,8 +135,15 @@ class ReadAhead:
 
     @property
     def complete(self) -> bool:
-        """Whether all packets up to the wanted time are read, so that `target` is its frame, and not the last one."""
-        return self._later and (self.ended or (self._last_dts is not None and self._last_dts > self._threshold))
+        """Whether all packets up to the wanted time are read, so that `target` is its frame, and neither the last one
+
+        nor one of several with the same time.
+        """
+        return (
+            self._later
+            and not self._doubled
+            and (self.ended or (self._last_dts is not None and self._last_dts > self._threshold))
+        )
 
     def take(self) -> Held | None:
         """Return the next packet to decode, None at the file's end."""
@@ -149,14 +155,16 @@ class ReadAhead:
             return None
         held = self._waiting.popleft()
         self._waiting_bytes -= held.packet.size
+        if held.packet.pts is not None and not held.packet.is_discard:
+            self._taken.append(held.packet.pts)
         return held
 
     def aim(self, threshold: int) -> None:
         """Set the wanted time, that `target` and `complete` speak of."""
         self._threshold = threshold
         self.target = None
-        self._later = False
-        for pts in self._shown:
+        self._later = self._doubled = False
+        for pts in self._taken:
             self._note(pts)
         for held in self._waiting:
             if held.packet.pts is not None and not held.packet.is_discard:
@@ -165,7 +173,8 @@ class ReadAhead:
     def _note(self, pts: int) -> None:
         if pts > self._threshold:
             self._later = True
-        elif self.target is None or pts > self.target:
+        elif self.target is None or pts >= self.target:
+            self._doubled = pts == self.target
             self.target = pts
 
 

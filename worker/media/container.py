@@ -156,6 +156,13 @@ class Media:
         rate = self.stream.average_rate or self.stream.guessed_rate
         return 1 / Fraction(rate) if rate else Fraction(1, 25)
 
+    def shown_for(self, duration: int | None) -> Fraction:
+        """Ticks that a frame is on screen, of which the file says `duration`; nominal where that is not known.
+
+        One tick is what FFmpeg says after a seek in files whose frame rate it takes for one frame a tick.
+        """
+        return Fraction(duration) if duration and duration > 1 else self.frame_interval_s() / self.time_base
+
     def __enter__(self) -> Self:
         return self
 

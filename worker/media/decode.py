@@ -224,11 +224,8 @@ class FrameReader:
         check_size(frame.width, frame.height, self._limits)
         pts = _pts(frame)
         last = self._decoder.drained and not self._decoder.ready
-        end_s = self.seconds(pts) + self._duration_s(frame) if last else None
+        end_s = self.seconds(pts + self._media.shown_for(frame.duration)) if last else None
         return Shot(frame, pts, self.seconds(pts), bool(frame.key_frame), end_s)
-
-    def _duration_s(self, frame: VideoFrame) -> Fraction:
-        return frame.duration * self._time_base if frame.duration else self._media.frame_interval_s()
 
     def _nothing(self) -> TaskError:
         return TaskError(Code.CORRUPT_MEDIA, f"no frame of the video could be decoded ({self.damaged} damaged packets)")

@@ -88,6 +88,8 @@ class Decoder:
         leading = packet.pts is not None and self._good_from is not None and packet.pts < self._good_from
         if self._dirty or leading:
             self._spoiled.add(packet.pts)
+        else:
+            self._spoiled.discard(packet.pts)
         if packet.pts is not None:
             self._sent.append(packet.pts)
         if self._skips:

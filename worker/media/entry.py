@@ -90,10 +90,13 @@ class EntryRun:
         """Tell whether `shot`, on screen until `next_s`, is the frame at the wanted time."""
         if self.wanted_s is None:
             return False
-        return next_s is None or self._asked(self.wanted_s, shot) + self.timeline.tolerance_s < next_s
+        asked = self._asked(self.timeline.reachable(self.wanted_s), shot)
+        return next_s is None or asked + self.timeline.tolerance_s < next_s
 
     def _asked(self, wanted_s: Fraction, shot: Shot) -> Fraction:
-        return max(wanted_s, shot.time_s) if self._follows else wanted_s
+        if self.follows_keyframes:
+            return shot.time_s
+        return max(wanted_s, shot.time_s) if self.every else wanted_s
 
     def take(self, shot: Shot) -> Iterator[Image]:
         """Take the frame at the wanted time; yields its image if it is kept and ready."""

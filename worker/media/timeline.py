@@ -45,11 +45,13 @@ def _decoded_after_first_shown(first: VideoPacket, last: VideoPacket) -> bool:
 def has_order(media: Media) -> bool:
     """Tell whether packets carry the times of their frames, as far as the first ones show.
 
-    Where H.264 frames are reordered but their packets' pts are not, the container has lost the reordering. Leaves the
-    media as it was, at its first packet.
+    Where H.264 frames are reordered but their packets' pts are not, the container has lost the reordering; AVI never
+    had it, and FFmpeg makes it up. Leaves the media as it was, at its first packet.
     """
     context = media.stream.codec_context
-    reordered = context.name == "h264" and bool(context.has_b_frames)
+    reordered = context.name in {"h264", "hevc"} and bool(context.has_b_frames)
+    if reordered and media.format_name == "avi":
+        return False
     packets = _peek(media, lambda _, packet: not reordered or packet.pts is None or packet.pts != packet.dts)
     if not packets:
         return True
@@ -58,10 +60,12 @@ def has_order(media: Media) -> bool:
 
 
 def end_pts(media: Media) -> Fraction | None:
-    """Return where the last frame ends, in ticks, or None where packets carry no times. Reads to the file's end.
+    """Return where the last frame ends, in ticks, or None where packets do not tell. Reads to the file's end.
 
     Of a seekable file only what follows its last keyframe is read.
     """
+    if not has_order(media):
+        return None
     if media.seekable and not media.seek(2**62):
         media.rewind()
     last: int | None = None
@@ -71,7 +75,7 @@ def end_pts(media: Media) -> Fraction | None:
             return None
         if not packet.is_discard and (last is None or packet.pts >= last):
             last = packet.pts
-            end = Fraction(last + (packet.duration or media.frame_interval_s() / media.time_base))
+            end = last + media.shown_for(packet.duration)
     return None if last is None else end
 
 
