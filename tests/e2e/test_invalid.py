@@ -76,7 +76,7 @@ INVALID = {
     "topic that is a pattern": bad("$.Notification.MNS.TopicName", task(Notification={"MNS": {"TopicName": "#"}})),
     "long user data": bad("$.UserData", task(UserData="é" * 1025)),
     "wrong in every part": bad(
-        f"$.Sources[0].URI {SNAPSHOT}.Quality {SNAPSHOT}.ScaleType $.Tags $.Surprise",
+        f"$.Sources[0].URI {SNAPSHOT}.Quality {SNAPSHOT}.ScaleType $.Tags.a $.Surprise",
         task({"Quality": 0, "ScaleType": "Crop"}, source="", Tags={"a": 1}, Surprise=1)
         | {"Notification": {"MNS": {"TopicName": "frames"}}},
         topic="frames",

@@ -124,6 +124,18 @@ def test_clashes_are_told_beside_other_problems():
     assert {problem.path for problem in error.problems} == {"$.Foo", "$.Targets[0].Image.Snapshots[1].URI"}
 
 
+def test_each_tag_that_is_no_string_is_named():
+    error = refused(message(Tags={"a": 1, "b": "fine", "c": True, "d": None}))
+    assert [problem.path for problem in error.problems] == ["$.Tags.a", "$.Tags.c"]
+    assert "got 1" in error.problems[0].message
+
+
+def test_too_many_entries_do_not_hide_other_problems():
+    body = snapshots(*(f"oss://out-bucket/{place}-{{index}}" for place in range(17)))
+    error = refused(body | {"Sources": message()["Sources"] * 2})
+    assert {problem.path for problem in error.problems} == {"$.Targets", "$.Sources"}
+
+
 def test_many_problems_are_counted_and_a_hundred_listed():
     error = refused({f"k{index}": 1 for index in range(20_000)})
     assert len(error.problems) == 100

@@ -43,13 +43,13 @@ class _Scope:
 def check_across(raw: Any, limits: LimitSettings, created_at: datetime) -> tuple[list[Output], list[Problem]]:
     """Parse the outputs, one for each valid entry in order, and find the problems across fields."""
     snapshots = list(_snapshots(raw))
+    problems = [*_source_problems(raw), *_notification_problems(raw)]
     if len(snapshots) > limits.entries:
         what = f"{len(snapshots)} Snapshots entries; the most in a task is {limits.entries}"
-        return [], [Problem("$.Targets", Code.LIMIT_EXCEEDED, what)]
+        return [], [Problem("$.Targets", Code.LIMIT_EXCEEDED, what), *problems]
     source = _location(member(_first(member(raw, "Sources")), "URI"))
     scope = _Scope(source or _STAND_IN, string_tags(raw), created_at, limits)
     outputs: list[Output] = []
-    problems = [*_source_problems(raw), *_notification_problems(raw)]
     for path, snapshot in snapshots:
         problems += _number_problems(path, snapshot, limits)
         try:
