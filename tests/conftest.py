@@ -3,12 +3,17 @@
 import secrets
 
 import aiormq
+import hypothesis
 import pytest
 
 from devkit.broker import broker as run_broker
 from devkit.s3 import seaweed
 from worker.adapters.topology import topology
 from worker.settings import Amqp, Retry
+
+# A time limit for each example fails on a busy machine only; what may not take long has a test that counts CPU time.
+hypothesis.settings.register_profile("any-machine", deadline=None)
+hypothesis.settings.load_profile("any-machine")
 
 
 @pytest.fixture(scope="session")
