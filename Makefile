@@ -13,7 +13,7 @@ help: ## List the targets
 setup: ## Make .venv with the command .venv/bin/frame-capture, and find or install RabbitMQ
 	@scripts/setup
 
-demo: setup ## Run the seven example tasks through a real RabbitMQ (STORE=s3: through a real S3 server too)
+demo: setup ## Run the example tasks through a real RabbitMQ (STORE=s3: through a real S3 server too)
 	@$(VENV_PYTHON) -m devkit.demo --store $(STORE)
 
 test: setup ## Run the tests (ARGS="-k name" chooses)
