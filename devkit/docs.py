@@ -80,8 +80,8 @@ ERRORS: dict[Code, tuple[str, str, str]] = {
         "Look at the source. Where only parts are damaged, the task succeeds with a warning.",
     ),
     Code.TIMEOUT: (
-        "Decoding took longer than the soft time limit, or hung until the hard one.",
-        "at the hard limit, once",
+        "Decoding, with its waits for the store, took longer than the soft time limit, or hung until the hard one.",
+        "once",
         "Ask for fewer frames, or raise `FRAME_CAPTURE_POOL__SOFT_TIME_LIMIT_S` and `…HARD_TIME_LIMIT_S`.",
     ),
     Code.EXPIRED: ("The message expired before a worker took it.", "no", "Run more workers, or give it more time."),

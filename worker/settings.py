@@ -91,8 +91,12 @@ class Pool(_Section):
     )
     max_tasks: int = Field(100, ge=1, description="Tasks after which a decoder process is replaced.")
     memory_bytes: int = Field(1024 * MIB, ge=64 * MIB, description="Resident memory above which a decoder is killed.")
-    soft_time_limit_s: float = Field(600, gt=0, description="Decoding time after which a task fails with `Timeout`.")
-    hard_time_limit_s: float = Field(660, gt=0, description="Decoding time after which its process is killed.")
+    soft_time_limit_s: float = Field(
+        600, gt=0, description="Time in a decoder, waiting for the store included, that an attempt may take."
+    )
+    hard_time_limit_s: float = Field(
+        660, gt=0, description="Time in a decoder after which it is killed, whatever it does."
+    )
     inflight_bytes: int = Field(
         64 * MIB, ge=MIB, description="Encoded images of one task waiting for upload; more pauses its decoder."
     )

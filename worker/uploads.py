@@ -4,6 +4,7 @@ import asyncio
 from time import perf_counter
 from typing import Self
 
+from worker.errors import TaskError
 from worker.media.plan import Image
 from worker.ports import ObjectStore
 from worker.task import Frame, Task
@@ -13,8 +14,8 @@ from worker.template import expand
 class Uploads:
     """Uploads one task's images. `put` waits while `window_bytes` are under way, which in turn slows the decoder.
 
-    `frames` has what is stored, a list per entry, in no order. An async context manager: leaving it waits for all; the
-    first failure cancels the rest and comes out in an exception group. `seconds` is how long any were under way.
+    `frames` has what is stored, a list per entry, in no order. An async context manager: leaving it waits for all, also
+    on an error for good; any other, and the first upload that fails, cancels the rest and comes out in a group. `seconds` is how long any were under way.
     """
 
     def __init__(self, store: ObjectStore, task: Task, window_bytes: int) -> None:
@@ -33,7 +34,10 @@ class Uploads:
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
-        await self._group.__aexit__(kind, error, None)
+        if isinstance(error, TaskError) and not error.retryable:  # it will be told what is stored, so that must be so
+            await self._group.__aexit__(None, None, None)
+        else:
+            await self._group.__aexit__(kind, error, None)
 
     async def put(self, image: Image) -> None:
         """Start one upload as soon as there is room; a single image may exceed the window alone."""

@@ -416,8 +416,8 @@ async def test_a_store_that_refuses_fails_the_task_at_once_and_stops_the_decoder
     assert world.broker.parked[0][:2] == ("AccessDenied", "the bucket is not yours")
 
 
-async def test_a_decoder_that_fails_ends_the_uploads():
-    held = asyncio.Event()
+async def test_a_decoder_that_fails_for_good_leaves_the_images_that_it_gave():
+    held, opened = asyncio.Event(), asyncio.Event()
 
     async def script(plan, source):
         yield image(1)
@@ -429,13 +429,19 @@ async def test_a_decoder_that_fails_ends_the_uploads():
         await asyncio.sleep(0)
         if what == "x-2.jpg":
             held.set()
-            await asyncio.Event().wait()
+            await opened.wait()
 
     world = World(script)
     world.store.before = before
-    await world.do()
+    doing = asyncio.create_task(world.do())
+    await held.wait()
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert not doing.done()
+    opened.set()
+    await doing
     assert world.event["Code"] == "CorruptMedia"
-    assert [frame["Index"] for frame in world.frames[0]] == [1]
+    assert [frame["Index"] for frame in world.frames[0]] == [1, 2]
 
 
 async def test_a_failed_entry_does_not_undo_the_others():

@@ -19,6 +19,7 @@ from worker.settings import LimitSettings
 from worker.uploads import Uploads
 
 DENIED = TaskError(Code.ACCESS_DENIED, "not yours")
+PASSING = TaskError(Code.STORAGE_UNAVAILABLE, "not now", retryable=True)
 
 
 def make_task(*uris):
@@ -155,7 +156,7 @@ async def test_the_first_failure_ends_the_others_and_whoever_waits(full):
     assert (uploads.frames, reached, store.objects) == ([[]], ["1.jpg", "2.jpg"], {})
 
 
-async def test_an_error_of_the_body_ends_the_uploads():
+async def test_an_error_of_the_body_that_may_pass_ends_the_uploads():
     store = MemoryStore()
     Doors(store)
 
@@ -163,12 +164,32 @@ async def test_an_error_of_the_body_ends_the_uploads():
         async with Uploads(store, make_task(), 1000) as uploads:
             await uploads.put(image(1))
             await turns()
-            raise DENIED
+            raise PASSING
 
     with pytest.raises(ExceptionGroup) as caught:
         await use()
-    assert caught.value.exceptions == (DENIED,)
+    assert caught.value.exceptions == (PASSING,)
     assert store.objects == {}
+
+
+async def test_an_error_of_the_body_for_good_waits_for_the_uploads():
+    store = MemoryStore()
+    doors = Doors(store)
+
+    async def use():
+        async with Uploads(store, make_task(), 1000) as uploads:
+            await uploads.put(image(1))
+            await turns()
+            raise DENIED
+
+    using = asyncio.create_task(use())
+    await turns()
+    assert not using.done()
+    await doors.open(doors.waiting[0])
+    with pytest.raises(TaskError) as caught:
+        await using
+    assert caught.value is DENIED
+    assert len(store.objects) == 1
 
 
 async def test_cancelling_ends_the_uploads():
