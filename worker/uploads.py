@@ -15,7 +15,8 @@ class Uploads:
     """Uploads one task's images. `put` waits while `window_bytes` are under way, which in turn slows the decoder.
 
     `frames` has what is stored, a list per entry, in no order. An async context manager: leaving it waits for all, also
-    on an error for good; any other, and the first upload that fails, cancels the rest and comes out in a group. `seconds` is how long any were under way.
+    on an error for good; any other error, and the first upload that fails, cancels the rest and comes out in an
+    exception group. `seconds` is how long any were under way.
     """
 
     def __init__(self, store: ObjectStore, task: Task, window_bytes: int) -> None:
