@@ -5,19 +5,62 @@
 The table in `docs/settings.md` is generated from this module.
 """
 
+import json
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
+from pydantic_core import PydanticCustomError
 from pydantic_settings import (
     BaseSettings,
     NestedSecretsSettingsSource,
+    NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
 )
 
 MIB = 2**20
+
+
+def _json_list(example: str) -> Callable[[object], object]:
+    """Read a list that comes as text here, not in pydantic-settings, which would stop at the first that is no JSON."""
+
+    def read(value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        try:
+            return json.loads(value)
+        except ValueError:
+            raise PydanticCustomError("json", f"should be a JSON list such as {example}") from None
+
+    return read
+
+
+def _is_url(value: str, schemes: tuple[str, ...]) -> bool:
+    try:
+        url = urlsplit(value)
+        return url.scheme in schemes and bool(url.hostname) and url.port != 0
+    except ValueError:  # a port that is no number, a half IPv6 address
+        return False
+
+
+def _amqp_url(value: SecretStr) -> SecretStr:
+    if not _is_url(value.get_secret_value(), ("amqp", "amqps")):  # not shown: it holds a password
+        raise PydanticCustomError("url", "should be like amqp://user:password@host:5672/vhost, or amqps://")
+    return value
+
+
+def _endpoint_url(value: str) -> str:
+    if value and not _is_url(value, ("http", "https")):
+        raise PydanticCustomError("url", "should be like https://host:port, or empty for AWS")
+    return value
+
+
+_Buckets = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_json_list('["photos", "videos"]'))]
+_Delays = Annotated[tuple[int, ...], NoDecode, BeforeValidator(_json_list("[5, 30, 120]"))]
 
 
 class _Section(BaseModel):
@@ -27,7 +70,7 @@ class _Section(BaseModel):
 class Amqp(_Section):
     """The broker and the names of what the worker uses there."""
 
-    url: SecretStr = Field(
+    url: Annotated[SecretStr, AfterValidator(_amqp_url)] = Field(
         SecretStr("amqp://guest:guest@127.0.0.1:5672/"), description="Broker URL, `amqp://` or `amqps://`."
     )
     namespace: str = Field(
@@ -57,7 +100,7 @@ class Store(_Section):
         "local", description="`local`: a directory of buckets; `s3`: S3-compatible storage."
     )
     root: Path = Field(Path("buckets"), description="The directory of buckets of the local store.")
-    endpoint_url: str = Field(
+    endpoint_url: Annotated[str, AfterValidator(_endpoint_url)] = Field(
         "", description="S3 endpoint, for example `https://oss-cn-hangzhou.aliyuncs.com`; empty: AWS."
     )
     region: str = Field("us-east-1", description="S3 region.")
@@ -76,8 +119,16 @@ class Store(_Section):
     multipart_bytes: int = Field(
         16 * MIB, ge=5 * MIB, description="Objects larger than this are uploaded in parts of this size."
     )
-    source_buckets: tuple[str, ...] = Field((), description="JSON list of buckets that may be read; empty: all.")
-    target_buckets: tuple[str, ...] = Field((), description="JSON list of buckets that may be written; empty: all.")
+    source_buckets: _Buckets = Field((), description="JSON list of buckets that may be read; empty: all.")
+    target_buckets: _Buckets = Field((), description="JSON list of buckets that may be written; empty: all.")
+
+    @model_validator(mode="after")
+    def _whole_key(self) -> Self:
+        if bool(self.access_key_id.get_secret_value()) != bool(self.secret_access_key.get_secret_value()):
+            raise PydanticCustomError(
+                "key", "set both …__ACCESS_KEY_ID and …__SECRET_ACCESS_KEY, or neither to use the usual AWS chain"
+            )
+        return self
 
 
 class Pool(_Section):
@@ -122,7 +173,7 @@ class Retry(_Section):
 
     max_attempts: int = Field(5, ge=1, description="Attempts at a task in all.")
     crash_attempts: int = Field(2, ge=1, description="Attempts that may kill a decoder before the task is parked.")
-    delays_s: tuple[int, ...] = Field(
+    delays_s: _Delays = Field(
         (5, 30, 120, 600, 1800), min_length=1, description="JSON list of delays; each has a queue of its own."
     )
     jitter: float = Field(0.25, ge=0, lt=1, description="A delay is shortened by up to this share, at random.")

@@ -433,20 +433,6 @@ async def test_a_server_that_says_nothing_is_given_up():
         assert time.monotonic() - started < 2
 
 
-@pytest.mark.parametrize(
-    ("url", "says"),
-    [
-        ("http://guest:secret@127.0.0.1/", "must begin with amqp://"),
-        ("amqp://guest:secret@127.0.0.1:port/", "is no URL"),
-        ("amqp://guest:secret@[::1/", "is no URL"),
-    ],
-)
-async def test_a_url_of_something_else_is_refused_at_once(url, says):
-    with pytest.raises(BrokerLostError, match=says) as caught:
-        await Broker(Amqp(url=url), RETRY).start()
-    assert "secret" not in str(caught.value)
-
-
 @pytest.fixture
 async def tls(broker, tmp_path):
     """A TLS listener before the broker, with a certificate of its own; gives the port and the certificate's file."""

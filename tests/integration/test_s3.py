@@ -360,8 +360,8 @@ async def test_check_fails_while_the_store_does(store, proxy):
 
 
 async def test_a_malformed_endpoint_is_named(server):
-    with pytest.raises(TaskError, match=r"endpoint_url is 'no-url', not like"):
-        async with opened(server, "no-url"):
+    with pytest.raises(TaskError, match=r"endpoint_url is 'https://no url', not like"):
+        async with opened(server, "https://no url"):
             pass
 
 

@@ -53,12 +53,6 @@ class Broker:
 
     async def start(self) -> None:
         """Connect, trying until the start-up deadline. Raises `BrokerLostError` then."""
-        if not self._settings.url.get_secret_value().startswith(("amqp://", "amqps://")):
-            raise BrokerLostError("FRAME_CAPTURE_AMQP__URL must begin with amqp:// or amqps://")  # it holds a password
-        try:
-            make_url(self._settings.url.get_secret_value())
-        except ValueError:
-            raise BrokerLostError("FRAME_CAPTURE_AMQP__URL is no URL: its host or port cannot be read") from None
         deadline_s = self._settings.startup_deadline_s
         try:
             await persist(self._connect, deadline_s)

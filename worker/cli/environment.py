@@ -1,6 +1,7 @@
 """The settings as the environment gives them, and what to tell somebody whose environment gives wrong ones."""
 
 import os
+import re
 from difflib import get_close_matches
 
 from pydantic import BaseModel, SecretStr, ValidationError
@@ -12,6 +13,11 @@ from worker.settings import Settings
 
 PREFIX = "FRAME_CAPTURE_"
 SECRETS_DIR = f"{PREFIX}SECRETS_DIR"
+
+# What Kubernetes sets for services whose names begin with frame-capture. Its …_PORT is a URL, unlike a forgotten `_`.
+_OF_KUBERNETES = re.compile(
+    rf"{PREFIX}(\w+_)?(SERVICE_HOST=|SERVICE_PORT(_\w+)?=\d|PORT=\w+://|PORT_\d+_(TCP|UDP|SCTP)(_\w+)?=).*"
+)
 
 
 class UnusableSettingsError(Exception):
@@ -64,31 +70,26 @@ def _explained(detail: ErrorDetails) -> str:
 
 
 def _undecodable(error: SettingsError) -> str:
-    """Tell which variable should be JSON and is not: pydantic-settings names only its section."""
+    """Tell which section should be JSON and is not."""
     text = getattr(error.__cause__, "doc", None)
     names = [name for name, value in os.environ.items() if name.startswith(PREFIX) and value == text]
     if not names:
         return f"{SECRETS_DIR}: {error}"
-    field = variables().get(names[0])
-    if field is None:  # a whole section, which may hold secrets
-        return f"{names[0]}: should be a JSON object, or leave it out and set {names[0]}__… each by itself"
-    return f"{names[0]}: should be JSON such as [1, 2]; got {text!r} ({field.description})"
+    # A whole section, which may hold secrets.
+    return f"{names[0]}: should be a JSON object, or leave it out and set {names[0]}__… each by itself"
 
 
 def _strangers() -> list[str]:
-    """Tell of variables that look like settings and are none.
-
-    Kubernetes sets variables such as FRAME_CAPTURE_PORT_8080_TCP for a service of that name: they have no section,
-    and are let be unless they resemble a setting.
-    """
-    known = variables()
+    """Tell of variables that are named like settings and are none; those in a section pydantic-settings finds."""
     sections = {f"{PREFIX}{name}".upper() for name in Settings.model_fields}
-    strangers = [
-        name
-        for name in sorted(os.environ)
-        if name.startswith(PREFIX) and name not in known and name.split("__")[0] not in sections and name != SECRETS_DIR
+    return [
+        _unknown(name)
+        for name, value in sorted(os.environ.items())
+        if name.startswith(PREFIX)
+        and name.split("__")[0] not in sections
+        and name != SECRETS_DIR
+        and not _OF_KUBERNETES.match(f"{name}={value}")
     ]
-    return [_unknown(name) for name in strangers if "__" in name or _resembling(name)]
 
 
 def _unknown(name: str) -> str:
