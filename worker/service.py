@@ -9,6 +9,7 @@ from datetime import datetime
 from functools import partial
 from platform import python_version
 from time import monotonic
+from typing import TYPE_CHECKING
 
 import structlog
 from prometheus_client import CollectorRegistry
@@ -18,7 +19,6 @@ from worker.adapters.amqp import Broker
 from worker.adapters.files import LocalStore
 from worker.adapters.hls import open_source
 from worker.adapters.pool import DecoderPool
-from worker.adapters.s3 import S3Store
 from worker.adapters.topology import TopologyError
 from worker.errors import TaskError
 from worker.handler import Handler
@@ -28,6 +28,9 @@ from worker.metrics import Metrics
 from worker.ports import BrokerLostError, ObjectStore, SourceOpener
 from worker.settings import Amqp, Settings
 from worker.stores import AllowedBuckets, OnRequest
+
+if TYPE_CHECKING:
+    from worker.adapters.s3 import S3Store
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -179,9 +182,11 @@ def watch_gauges(metrics: Metrics, pool: DecoderPool, broker: Broker) -> None:
 
 
 @asynccontextmanager
-async def open_store(settings: Settings, on_request: OnRequest) -> AsyncIterator[LocalStore | S3Store]:
+async def open_store(settings: Settings, on_request: OnRequest) -> AsyncIterator["LocalStore | S3Store"]:
     """Open the store that the settings name."""
     if settings.store.kind == "s3":
+        from worker.adapters.s3 import S3Store  # noqa: PLC0415 - its library takes long to import
+
         async with S3Store(settings.store, on_request=on_request) as store:
             yield store
     else:

@@ -11,7 +11,7 @@ from worker.cli.run import run
 from worker.cli.schemas import schemas
 from worker.cli.serve import serve
 from worker.cli.submit import submit
-from worker.cli.task_files import UnreadableTaskError
+from worker.cli.task_files import UnusableFileError
 from worker.cli.topology import topology
 from worker.cli.watch import watch
 from worker.errors import TaskError
@@ -51,7 +51,7 @@ def main() -> NoReturn:
         app(prog_name="frame-capture")
     except UnusableSettingsError as error:
         status, lines = 2, error.lines
-    except UnreadableTaskError as error:
+    except UnusableFileError as error:
         status, lines = 2, [str(error)]
     except (BrokerLostError, TaskError) as error:
         status, lines = 1, [str(error)]

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from worker import logs, service
+from worker import logs
 from worker.cli.board import Board
 from worker.cli.environment import load_settings, quiet_level
 from worker.cli.task_files import label_of, read_task
@@ -33,7 +33,11 @@ def run(
         local = settings.store.model_copy(update={"kind": "local", "root": root})
         settings = settings.model_copy(update={"store": local})
     body = read_task(task)
-    told = _do(settings, body, label_of(task))
+    try:
+        told = _do(settings, body, label_of(task))
+    except KeyboardInterrupt:
+        print("interrupted; images that were stored already stay", file=sys.stderr)
+        raise
     print("\n  ".join([told.headline, *told.notes()]), file=sys.stderr)
     print(told.body.decode())
     raise typer.Exit(told.exit_status)
@@ -41,6 +45,8 @@ def run(
 
 def _do(settings: Settings, body: bytes, label: str) -> Told:
     """Do the task while its progress is shown; returns its terminal event."""
+    from worker import service  # most of all imports, which --help does not wait for
+
     heard: list[Told] = []
     with Board() as board:
         # While bars are drawn, sys.stderr is what keeps other lines above them.

@@ -4,7 +4,7 @@ import asyncio
 
 import typer
 
-from worker import logs, service
+from worker import logs
 from worker.cli.environment import load_settings
 
 
@@ -19,6 +19,8 @@ def serve() -> None:
 
     Exit status: 0 drained, 1 broker or store not usable in time, 2 wrong settings, 143 told twice to stop.
     """
+    from worker import service
+
     settings = load_settings()
     logs.configure(settings.log_format, settings.log_level)
     raise typer.Exit(asyncio.run(service.serve(settings)))

@@ -11,7 +11,7 @@ from typing import Annotated, TextIO
 
 import typer
 
-from worker import logs, service
+from worker import logs
 from worker.cli.board import Board
 from worker.cli.environment import load_settings, quiet_level
 from worker.cli.listen import told_by
@@ -71,6 +71,8 @@ def submit(
 
 async def _submit(settings: Settings, tasks: list[Submission], deadline_s: float, *, watch: bool, to: TextIO) -> Ends:
     """Publish all; with `watch` return how each ended, by its id. The ids are printed to `to`."""
+    from worker import service
+
     async with service.open_broker(settings, deadline_s) as broker, AsyncExitStack() as listening:
         events = (
             await listening.enter_async_context(broker.events(*{each.pattern for each in tasks})) if watch else None

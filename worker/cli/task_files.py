@@ -1,4 +1,4 @@
-"""Task messages that are named on the command line."""
+"""Files that are named on the command line."""
 
 import sys
 from pathlib import Path
@@ -6,16 +6,16 @@ from pathlib import Path
 STDIN = Path("-")
 
 
-class UnreadableTaskError(Exception):
-    """A file that was named cannot be read."""
+class UnusableFileError(Exception):
+    """A file or directory that was named cannot be read, or written."""
 
 
 def read_task(path: Path) -> bytes:
-    """Read a message; `-` is the standard input. Raises `UnreadableTaskError`."""
+    """Read a message; `-` is the standard input. Raises `UnusableFileError`."""
     try:
         return sys.stdin.buffer.read() if path == STDIN else path.read_bytes()
     except OSError as error:
-        raise UnreadableTaskError(f"cannot read the task message {path}: {error.strerror}") from error
+        raise UnusableFileError(f"cannot read the task message {path}: {error.strerror}") from error
 
 
 def label_of(path: Path) -> str:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from worker import logs, service
+from worker import logs
 from worker.cli.environment import load_settings, quiet_level
 from worker.cli.submit import Timeout
 
@@ -21,6 +21,8 @@ def topology(
 
     Exit status: 0 all there, 1 something is missing or different or the broker is not usable, 2 wrong settings.
     """
+    from worker import service
+
     settings = load_settings()
     logs.configure(settings.log_format, quiet_level(settings, "critical"))
     names, findings = asyncio.run(service.survey_topology(settings, timeout, declare=not check))

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from worker import logs, service
+from worker import logs
 from worker.cli.environment import load_settings, quiet_level
 from worker.cli.listen import told_by
 from worker.cli.submit import Timeout
@@ -34,6 +34,8 @@ def watch(
 
 
 async def _watch(settings: Settings, pattern: str, deadline_s: float, *, as_json: bool) -> None:
+    from worker import service
+
     async with (
         service.open_broker(settings, deadline_s) as broker,
         broker.events(pattern) as events,
