@@ -324,6 +324,13 @@ def test_a_task_runs_without_a_broker(root):
     assert done.stderr.splitlines()[-1] == "Succeeded: 4 images"
 
 
+def test_a_root_that_is_not_there_is_named_and_not_made(root):
+    done = run(root / "nope", message())
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"the directory of buckets {root}/nope cannot be used: No such file or directory" in done.stderr
+    assert not (root / "nope").exists()
+
+
 def test_a_task_can_come_from_a_file(root, tmp_path):
     (tmp_path / "cover.task.json").write_text(message(Number=1))
     command = [*COMMAND, "run", tmp_path / "cover.task.json", "--root", root]

@@ -19,6 +19,7 @@ from worker.task import Location
 
 @pytest.fixture
 def root(tmp_path):
+    (tmp_path / "buckets").mkdir()
     return tmp_path / "buckets"
 
 
@@ -44,9 +45,18 @@ async def test_files_put_there_by_others_are_read(store, root):
     assert await store.read(at("video.mp4"), 3, 4, info.etag) == b"3456"
 
 
-async def test_check_makes_the_root(store, root):
-    await store.check()
-    assert root.is_dir()
+async def test_a_root_that_is_gone_is_waited_for_and_never_made(store, root):
+    root.rmdir()
+    for attempt in (store.check(), store.stat(at("a")), store.write(at("a"), b"1", "")):
+        with pytest.raises(TaskError, match=r"root .*buckets cannot be used") as caught:
+            await attempt
+        assert (caught.value.code, caught.value.retryable) == (Code.STORAGE_UNAVAILABLE, True)
+    assert not root.exists()
+
+
+async def test_a_missing_file_is_told_with_its_path(store, root):
+    with pytest.raises(TaskError, match=f"file://bucket/a/b.mp4: No such file or directory .{root}/bucket/a/b.mp4."):
+        await store.stat(at("a/b.mp4"))
 
 
 async def test_check_says_when_the_root_cannot_be_used(tmp_path):
@@ -115,7 +125,6 @@ async def test_a_device_is_refused(tmp_path):
 
 
 async def test_a_bucket_that_is_a_link_is_refused(store, root, tmp_path):
-    root.mkdir()
     (tmp_path / "elsewhere").mkdir()
     (root / "bucket").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(TaskError, match="AccessDenied"):

@@ -48,7 +48,7 @@ class LocalStore:
         self._on_request = on_request
 
     async def check(self) -> None:
-        """Make the root directory if it is missing. Raises `StorageUnavailable` when it cannot be used."""
+        """Raise `StorageUnavailable` when the root directory is missing or cannot be used."""
         await asyncio.to_thread(self._check)
 
     async def stat(self, location: Location) -> ObjectInfo:
@@ -82,21 +82,15 @@ class LocalStore:
             return etag
 
     def _check(self) -> None:
-        try:
-            self._root.mkdir(parents=True, exist_ok=True)
-            os.close(os.open(self._root, _DIRECTORY))
-        except OSError as error:
-            raise TaskError(
-                Code.STORAGE_UNAVAILABLE, f"the store's root {self._root} cannot be used: {error}", retryable=True
-            ) from error
+        os.close(_opened(self._root))
 
     def _stat(self, location: Location) -> ObjectInfo:
-        with _errors_of(location), _regular_file(self._root, location) as file:
+        with _errors_of(self._root, location), _regular_file(self._root, location) as file:
             status = os.fstat(file)
             return ObjectInfo(status.st_size, _tag(status))
 
     def _read(self, location: Location, offset: int, size: int, etag: str) -> bytes:
-        with _errors_of(location), _regular_file(self._root, location) as file:
+        with _errors_of(self._root, location), _regular_file(self._root, location) as file:
             data = os.pread(file, size, offset)
             # Looked at after reading, it also tells of a change while reading.
             if _tag(os.fstat(file)) != etag:
@@ -106,12 +100,23 @@ class LocalStore:
             return data
 
     def _write(self, location: Location, data: bytes) -> str:
-        with _errors_of(location, _WRITE_CODES):
-            self._root.mkdir(parents=True, exist_ok=True)
-            with _directory_of(self._root, location, create=True) as directory:
-                name = location.key.rpartition("/")[2]
-                _refuse_special(directory, name)
-                return _replace(directory, name, data)
+        with (
+            _errors_of(self._root, location, _WRITE_CODES),
+            _directory_of(self._root, location, create=True) as directory,
+        ):
+            name = location.key.rpartition("/")[2]
+            _refuse_special(directory, name)
+            return _replace(directory, name, data)
+
+
+def _opened(root: Path) -> int:
+    """Open the root, which is never made here: a disk that is not mounted must not become a directory."""
+    try:
+        return os.open(root, _DIRECTORY)
+    except OSError as error:
+        raise TaskError(
+            Code.STORAGE_UNAVAILABLE, f"the store's root {root} cannot be used: {error}", retryable=True
+        ) from error
 
 
 def _check_no_partial(location: Location) -> None:
@@ -142,7 +147,7 @@ def _regular_file(root: Path, location: Location) -> Iterator[int]:
 @contextmanager
 def _directory_of(root: Path, location: Location, *, create: bool) -> Iterator[int]:
     """Open the directory that holds the key, walking down from the root."""
-    directory = os.open(root, _DIRECTORY)
+    directory = _opened(root)
     try:
         for name in (location.bucket, *location.key.split("/")[:-1]):
             if create:
@@ -207,7 +212,7 @@ def _replace(directory: int, name: str, data: bytes) -> str:
 
 
 @contextmanager
-def _errors_of(location: Location, codes: Mapping[int, Code] = _CODES) -> Iterator[None]:
+def _errors_of(root: Path, location: Location, codes: Mapping[int, Code] = _CODES) -> Iterator[None]:
     """Turn what the operating system says of a path into the error that a task ends with.
 
     What `codes` does not list may pass: a full disk, an I/O error, too many open files.
@@ -216,6 +221,5 @@ def _errors_of(location: Location, codes: Mapping[int, Code] = _CODES) -> Iterat
         yield
     except OSError as error:
         code = codes.get(error.errno or 0)
-        raise TaskError(
-            code or Code.STORAGE_UNAVAILABLE, f"{location}: {error.strerror}", retryable=code is None
-        ) from error
+        what = f"{location}: {error.strerror} ({root.absolute() / location.bucket / location.key})"
+        raise TaskError(code or Code.STORAGE_UNAVAILABLE, what, retryable=code is None) from error

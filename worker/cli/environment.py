@@ -42,6 +42,20 @@ def load_settings() -> Settings:
     return settings
 
 
+def require_root(settings: Settings) -> None:
+    """Look for the directory of buckets, if the store is one: a misspelt one must not begin empty.
+
+    Raises `UnusableSettingsError`.
+    """
+    root = settings.store.root
+    try:
+        if settings.store.kind == "local":
+            os.scandir(root).close()
+    except OSError as error:
+        what = f"the directory of buckets {root.absolute()} cannot be used: {error.strerror}"
+        raise UnusableSettingsError([f"{what}; make it, or name another with {PREFIX}STORE__ROOT"]) from error
+
+
 def quiet_level(settings: Settings, otherwise: str) -> str:
     """Choose the log level of a command that itself tells a person what happens: as set, `otherwise` if it is not."""
     return settings.log_level if "log_level" in settings.model_fields_set else otherwise

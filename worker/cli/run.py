@@ -9,7 +9,7 @@ import typer
 
 from worker import logs
 from worker.cli.board import Board
-from worker.cli.environment import load_settings, quiet_level
+from worker.cli.environment import load_settings, quiet_level, require_root
 from worker.cli.task_files import label_of, read_task
 from worker.cli.told import Told, read_event
 from worker.settings import Settings
@@ -33,6 +33,7 @@ def run(
         local = settings.store.model_copy(update={"kind": "local", "root": root})
         settings = settings.model_copy(update={"store": local})
     body = read_task(task)
+    require_root(settings)
     try:
         told = _do(settings, body, label_of(task))
     except KeyboardInterrupt:

@@ -5,7 +5,7 @@ import asyncio
 import typer
 
 from worker import logs
-from worker.cli.environment import load_settings
+from worker.cli.environment import load_settings, require_root
 
 
 def serve() -> None:
@@ -22,5 +22,6 @@ def serve() -> None:
     from worker import service
 
     settings = load_settings()
+    require_root(settings)
     logs.configure(settings.log_format, settings.log_level)
     raise typer.Exit(asyncio.run(service.serve(settings)))
