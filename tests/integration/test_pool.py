@@ -22,6 +22,7 @@ import pytest
 
 from worker.adapters import forkserver as forkserver_module
 from worker.adapters.children import ForkServer
+from worker.adapters.decoder_slot import FIRST_PAUSE_S, LONGEST_PAUSE_S, Slot
 from worker.adapters.pool import DecoderPool, DecoderTraceback
 from worker.errors import Code, TaskError
 from worker.media.plan import CapturePlan, EntryPlan, Format, Image, Progress, Rendition, Report, Selection
@@ -194,6 +195,96 @@ async def test_an_idle_decoder_killed_costs_no_task(wait):
         await run(pool, do="echo")
         assert pool.pids() != [pid]
         assert pool.restarts == {"crashed": 1}
+
+
+class Forked:
+    """Lets a test wait until the pool has started a decoder once more, whatever happens to it then."""
+
+    def __init__(self, pool, *, stillborn=False):
+        self.pids = asyncio.Queue()
+        self._fork, self._stillborn = pool._fork, stillborn
+        pool._fork = self.fork
+
+    async def fork(self):
+        child = await self._fork()
+        if self._stillborn:
+            child.kill()
+        self.pids.put_nowait(child.pid)
+        return child
+
+    async def next(self):
+        async with asyncio.timeout(10):
+            return await self.pids.get()
+
+
+@pytest.mark.parametrize(("signal_number", "name"), [(signal.SIGKILL, "SIGKILL"), (signal.SIGSEGV, "SIGSEGV")])
+async def test_an_idle_decoder_that_dies_is_replaced_before_a_task_comes(caplog, signal_number, name):
+    async with make_pool() as pool:
+        (pid,) = pool.pids()
+        forked = Forked(pool)
+        os.kill(pid, signal_number)
+        fresh = await forked.next()
+        assert fresh != pid
+        await pool._slots[0].starting
+        assert pool.pids() == [fresh]
+        assert pool.restarts == {"crashed": 1}
+        (record,) = caplog.records
+        assert record.levelname == "WARNING"
+        assert f"an idle decoder process was killed by {name}" in record.message
+
+
+async def test_decoders_lost_with_the_fork_server_are_replaced_before_a_task_comes():
+    async with make_pool(slots=2) as pool:
+        forked = Forked(pool)
+        os.kill(pool._server.pid, signal.SIGKILL)
+        fresh = {await forked.next(), await forked.next()}
+        await asyncio.gather(*(slot.starting for slot in pool._slots))
+        assert set(pool.pids()) == fresh
+        assert pool.restarts == {"crashed": 2}
+
+
+async def test_a_decoder_that_could_not_be_started_is_started_later(caplog):
+    async with make_pool() as pool:
+        forked = Forked(pool)
+
+        async def refuse():
+            pool._fork = forked.fork
+            raise TaskError(Code.INTERNAL_ERROR, "no decoder process: none left", retryable=True)
+
+        pool._fork = refuse
+        os.kill(pool.pids()[0], signal.SIGKILL)
+        fresh = await forked.next()
+        await pool._slots[0].starting
+        assert (pool.pids(), pool.restarts) == ([fresh], {"crashed": 1})
+        assert "failed, trying again: InternalError: no decoder process: none left" in caplog.text
+
+
+async def test_idle_decoders_that_die_at_once_are_replaced_ever_less_often():
+    async with make_pool() as pool:
+        clock = asyncio.get_running_loop().time
+        forked = Forked(pool, stillborn=True)
+        os.kill(pool.pids()[0], signal.SIGKILL)
+        began = clock()
+        times = []
+        for _ in range(3):
+            await forked.next()
+            times.append(clock() - began)
+        assert times[0] < FIRST_PAUSE_S
+        assert times[1] - times[0] >= FIRST_PAUSE_S * 0.9
+        assert times[2] - times[1] >= 2 * FIRST_PAUSE_S * 0.9
+
+
+async def test_a_long_calm_makes_the_pause_short_again():
+    slot = Slot(asyncio.create_task(asyncio.sleep(0)))
+    pauses = []
+    for now in (0, 1, 3, 100, 129, 1000):
+        slot.pause_revivals(now)
+        pauses.append(slot.pause_s)
+    assert pauses == [0.5, 1, 2, 0.5, 1, 0.5]
+    for now in range(2000, 2300, 10):
+        slot.pause_revivals(now)
+    assert slot.pause_s == LONGEST_PAUSE_S
+    await slot.starting
 
 
 @pytest.mark.parametrize(
@@ -403,6 +494,7 @@ async def test_a_decoder_that_dies_before_it_starts_is_no_crash_of_the_task():
         async def stillborn():
             child = await start()
             child.kill()
+            await child.end()
             return child
 
         pool._fork = stillborn

@@ -8,48 +8,29 @@ their own, and a consumer that does not come back for the next event stops the d
 """
 
 import asyncio
+import logging
 from collections import Counter
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass
+from contextlib import suppress
 from typing import Self
 
 from worker import settings
 from worker.adapters import wire
 from worker.adapters.children import Child, ForkServer
+from worker.adapters.decoder_slot import IDLE, Slot
 from worker.errors import Code, TaskError
 from worker.media.plan import CaptureEvent, CapturePlan, Image, Report
 from worker.ports import ByteSource
 
 SAMPLE_S = 0.5
 RECYCLE_SHARE = 0.6  # of the memory limit, held by an idle decoder
-IDLE = float("inf")  # the deadline of a slot without a capture
 DATA_HEADROOM_BYTES = 2**30  # between the limit that is sampled and the one that the kernel keeps
+
+log = logging.getLogger(__name__)
 
 
 class DecoderTraceback(Exception):  # noqa: N818  the cause of an error, never raised by itself
     """The traceback of an error in a decoder process, as text for the log."""
-
-
-@dataclass(slots=True, eq=False)
-class _Slot:
-    """A place for one child. `leaving` says why the child must be replaced, `verdict` why it was killed."""
-
-    starting: asyncio.Task[Child]
-    deadline: float = IDLE
-    leaving: str = ""
-    verdict: TaskError | None = None
-
-    @property
-    def child(self) -> Child | None:
-        """The process, once it is there."""
-        started = self.starting.done() and not self.starting.cancelled() and self.starting.exception() is None
-        return self.starting.result() if started else None
-
-    def condemn(self, leaving: str, verdict: TaskError) -> None:
-        """Kill the child for breaking a limit; its capture ends with `verdict`."""
-        if self.child is not None and self.verdict is None:
-            self.leaving, self.verdict = leaving, verdict
-            self.child.kill()
 
 
 class DecoderPool:
@@ -65,20 +46,21 @@ class DecoderPool:
         self.max_rss_bytes = 0
         self._limits = limits
         self._function = function
-        self._slots: list[_Slot] = []
-        self._free: asyncio.Queue[_Slot] = asyncio.Queue()
+        self._slots: list[Slot] = []
+        self._free: asyncio.Queue[Slot] = asyncio.Queue()
         self._server_lock = asyncio.Lock()
         self._server: ForkServer | None = None
-        self._watcher: asyncio.Task[None] | None = None
+        self._watchers: list[asyncio.Task[None]] = []
+        self._deaths = asyncio.Event()
         self._closing = False
 
     async def __aenter__(self) -> Self:
         try:
-            self._slots = [_Slot(asyncio.create_task(self._fork())) for _ in range(self._limits.slots)]
+            self._slots = [Slot(asyncio.create_task(self._fork())) for _ in range(self._limits.slots)]
             for slot in self._slots:
                 await slot.starting
-                self._free.put_nowait(slot)
-            self._watcher = asyncio.create_task(self._watch())
+                self._put_free(slot)
+            self._watchers = [asyncio.create_task(self._watch()), asyncio.create_task(self._keep_alive())]
         except BaseException:
             await self.close()
             raise
@@ -99,7 +81,7 @@ class DecoderPool:
     async def close(self) -> None:
         """Kill all decoders and wait until they are gone."""
         self._closing = True
-        tasks = [slot.starting for slot in self._slots] + ([self._watcher] if self._watcher else [])
+        tasks = [*(slot.starting for slot in self._slots), *self._watchers]
         for task in tasks:
             task.cancel()
         outcomes = await asyncio.gather(*tasks, return_exceptions=True)
@@ -114,8 +96,8 @@ class DecoderPool:
     async def capture(self, plan: CapturePlan, source: ByteSource) -> AsyncGenerator[CaptureEvent, None]:
         """Run one capture in a free slot; waits for one, first come, first served. See `worker.ports`."""
         slot = await self._free.get()
+        slot.idle = False
         self.busy += 1
-        slot.leaving = "canceled"
         try:
             child = await self._begin(slot, plan, source.size)
             while not isinstance(message := await self._receive(slot, child, plan), Report):
@@ -134,22 +116,25 @@ class DecoderPool:
             self.busy -= 1
             self._give_back(slot)
 
-    async def _begin(self, slot: _Slot, plan: CapturePlan, source_bytes: int) -> Child:
+    async def _begin(self, slot: Slot, plan: CapturePlan, source_bytes: int) -> Child:
         """Hand the plan to the slot's child. One that dies before it has started is replaced, once."""
         request = wire.Begin(plan, source_bytes, self._limits.soft_time_limit_s)
         for last_try in (False, True):
+            slot.leaving = "canceled"
             child = await self._child(slot)
             slot.deadline = asyncio.get_running_loop().time() + self._limits.hard_time_limit_s
             if await child.send(request) and (first := await self._hear(slot, child, 0)) is not None:
                 if isinstance(first, wire.Started):
                     return child
                 raise self._garbage(slot, f"{first!r:.80} before it had started")
+            death = await self._death(slot, child, Code.INTERNAL_ERROR)
             if last_try or slot.verdict is not None:
-                raise await self._death(slot, child, Code.INTERNAL_ERROR)
+                raise death
+            log.warning("%s before its capture began, another takes its place", death.message)
             self._replace(slot, "crashed")
         raise AssertionError("unreachable")
 
-    async def _child(self, slot: _Slot) -> Child:
+    async def _child(self, slot: Slot) -> Child:
         """Wait for the slot's child; a start that failed is tried again, once for each capture."""
         if self._closing:
             raise TaskError(Code.INTERNAL_ERROR, "the decoder pool is closed", retryable=True)
@@ -157,7 +142,7 @@ class DecoderPool:
             slot.starting = asyncio.create_task(self._fork())
         return await asyncio.shield(slot.starting)
 
-    async def _receive(self, slot: _Slot, child: Child, plan: CapturePlan) -> CaptureEvent | wire.Read:
+    async def _receive(self, slot: Slot, child: Child, plan: CapturePlan) -> CaptureEvent | wire.Read:
         """Wait for the decoder's next word on its capture. Raises what the capture raised, or what befell it."""
         message = await self._hear(slot, child, plan.limits.max_image_bytes)
         match message:
@@ -175,13 +160,13 @@ class DecoderPool:
                 raise self._garbage(slot, f"a report on {len(message.entries)} of {len(plan.entries)} entries")
         return message
 
-    async def _hear(self, slot: _Slot, child: Child, max_payload_bytes: int) -> wire.FromDecoder | None:
+    async def _hear(self, slot: Slot, child: Child, max_payload_bytes: int) -> wire.FromDecoder | None:
         try:
             return await child.receive(max_payload_bytes)
         except wire.WireError as error:
             raise self._garbage(slot, str(error)) from error
 
-    async def _answer(self, slot: _Slot, child: Child, wanted: wire.Read, source: ByteSource) -> None:
+    async def _answer(self, slot: Slot, child: Child, wanted: wire.Read, source: ByteSource) -> None:
         """Give the decoder the bytes it waits for. What reading raises is what the capture ends with."""
         if not (0 < wanted.size <= wire.MAX_READ_BYTES and 0 <= wanted.offset <= source.size - wanted.size):
             raise self._garbage(slot, f"a read of {wanted.size} bytes at {wanted.offset} of {source.size}")
@@ -192,7 +177,7 @@ class DecoderPool:
         if not await child.send(wire.Block(data)):
             raise await self._death(slot, child)
 
-    async def _death(self, slot: _Slot, child: Child, code: Code = Code.WORKER_CRASHED) -> TaskError:
+    async def _death(self, slot: Slot, child: Child, code: Code = Code.WORKER_CRASHED) -> TaskError:
         """Find out why the child closed its socket, and make sure that it is dead.
 
         `code` is what it means if the child died by itself. `WorkerCrashed` counts against the task.
@@ -205,19 +190,23 @@ class DecoderPool:
         lost = child.exited.result() is None  # with its fork server, and so with all other decoders
         return TaskError(Code.INTERNAL_ERROR if lost else code, f"the decoder process {end}", retryable=True)
 
-    def _garbage(self, slot: _Slot, what: str) -> TaskError:
+    def _garbage(self, slot: Slot, what: str) -> TaskError:
         slot.leaving = "crashed"
         return TaskError(Code.WORKER_CRASHED, f"the decoder process sent garbage: {what}", retryable=True)
 
-    def _give_back(self, slot: _Slot) -> None:
+    def _give_back(self, slot: Slot) -> None:
         """Free the slot, with the same child or a fresh one."""
         slot.deadline = IDLE
         if slot.leaving and not self._closing:
             self._replace(slot, slot.leaving)
         slot.leaving, slot.verdict = "", None
+        self._put_free(slot)
+
+    def _put_free(self, slot: Slot) -> None:
+        slot.idle = True
         self._free.put_nowait(slot)
 
-    def _replace(self, slot: _Slot, reason: str) -> None:
+    def _replace(self, slot: Slot, reason: str) -> None:
         if slot.child is not None:
             self.restarts[reason] += 1
             slot.child.kill()
@@ -233,21 +222,39 @@ class DecoderPool:
                     await self._server.close()
                 limit = self._limits.memory_bytes + DATA_HEADROOM_BYTES
                 self._server = await ForkServer.start(self._function, limit)
-        return await self._server.fork()
+        child = await self._server.fork()
+        child.exited.add_done_callback(lambda _: self._deaths.set())
+        return child
 
     async def _watch(self) -> None:
         """Keep the hard time limit and the memory limit; both kill within two samples."""
-        limits = self._limits
         while True:
             await asyncio.sleep(SAMPLE_S)
-            sizes = [slot.child.resident_bytes() if slot.child else 0 for slot in self._slots]
-            self.max_rss_bytes = max(sizes)
-            for slot, size in zip(self._slots, sizes, strict=True):
-                if slot.deadline == IDLE:
-                    continue
-                if size > limits.memory_bytes:
-                    text = f"the decoder held {size} bytes of memory; at most {limits.memory_bytes} are allowed"
-                    slot.condemn("memory", TaskError(Code.LIMIT_EXCEEDED, text))
-                elif asyncio.get_running_loop().time() > slot.deadline:
-                    text = f"the decoder ran into the hard time limit of {limits.hard_time_limit_s:g} s and was killed"
-                    slot.condemn("timeout", TaskError(Code.TIMEOUT, text, retryable=True))
+            now = asyncio.get_running_loop().time()
+            self.max_rss_bytes = max([slot.keep_limits(self._limits, now) for slot in self._slots])
+
+    async def _keep_alive(self) -> None:
+        """Replace decoders that die while they are idle."""
+        while True:
+            with suppress(TimeoutError):  # then a pause may be over
+                async with asyncio.timeout(SAMPLE_S):
+                    await self._deaths.wait()
+            self._deaths.clear()
+            for slot in self._slots:
+                await self._revive(slot, asyncio.get_running_loop().time())
+
+    async def _revive(self, slot: Slot, now: float) -> None:
+        """Replace an idle decoder that has died, or could not be started: at once, and then ever less often.
+
+        A task that comes meanwhile does not wait: it tries a replacement of its own.
+        """
+        if not slot.idle or not slot.starting.done() or now < slot.revive_at:
+            return
+        if slot.child is None:
+            log.warning("starting a decoder process failed, trying again: %s", slot.starting.exception())
+        elif slot.child.exited.done():
+            log.warning("an idle decoder process %s, another takes its place", await slot.child.end())
+        else:
+            return
+        slot.pause_revivals(now)
+        self._replace(slot, "crashed")
