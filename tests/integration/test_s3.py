@@ -354,6 +354,26 @@ async def test_check_fails_with_wrong_credentials(server, wrong):
         await refused(store.check(), Code.ACCESS_DENIED, retryable=False)
 
 
+@pytest.mark.parametrize("half", ["", "AKID"])
+async def test_without_credentials_it_names_the_settings(server, monkeypatch, half):
+    """None at all, or half a key in the environment: both are for an operator to set right."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/no/such/file")
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/no/such/file")
+    if half:
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", half)
+
+    async def check():
+        async with opened(server, server.endpoint, access_key_id="", secret_access_key="") as store:
+            await store.check()
+
+    message = await refused(check(), Code.ACCESS_DENIED, retryable=False)
+    assert "the worker has no credentials" in message
+    assert "FRAME_CAPTURE_STORE__ACCESS_KEY_ID" in message
+
+
 async def test_check_fails_while_the_store_does(store, proxy):
     proxy.faults.extend([("GET", SLOW_DOWN)] * 2)
     await refused(store.check(), Code.STORAGE_UNAVAILABLE, retryable=True)

@@ -50,7 +50,8 @@ class S3Store:
             logger = logging.getLogger(name)
             logger.setLevel(max(logger.level, logging.INFO))
         try:
-            self._client = await self._resources.enter_async_context(_new_client(self._settings))
+            with errors_of("the store"):  # it reads the credentials of the AWS chain
+                self._client = await self._resources.enter_async_context(_new_client(self._settings))
         except ValueError as error:
             endpoint_url = self._settings.endpoint_url
             raise TaskError(

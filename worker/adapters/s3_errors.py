@@ -8,7 +8,9 @@ from botocore.exceptions import (
     BotoCoreError,
     ClientError,
     IncompleteReadError,
+    NoCredentialsError,
     ParamValidationError,
+    PartialCredentialsError,
     ReadTimeoutError,
     ResponseStreamingError,
 )
@@ -71,6 +73,12 @@ def errors_of(what: str) -> Iterator[None]:
         raise _error_of_answer(what, error) from error
     except ParamValidationError as error:
         raise TaskError(Code.INVALID_ARGUMENT, f"{what} is no valid object: {error}") from error
+    except (NoCredentialsError, PartialCredentialsError) as error:
+        raise TaskError(
+            Code.ACCESS_DENIED,
+            f"{what}: the worker has no credentials ({error}): set FRAME_CAPTURE_STORE__ACCESS_KEY_ID and "
+            "FRAME_CAPTURE_STORE__SECRET_ACCESS_KEY, or what the usual AWS chain reads (environment, ~/.aws, role)",
+        ) from error
     except TimeoutError as error:
         raise TaskError(
             Code.STORAGE_UNAVAILABLE, f"{what}: the store did not answer in time ({error})", retryable=True
