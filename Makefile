@@ -1,6 +1,6 @@
 # Everything that a developer does with this project. `make` alone lists it.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all check format schemas docs bench lock clean
+.PHONY: help setup demo test test-all check format schemas docs formats bench lock clean
 
 VENV_PYTHON := .venv/bin/python
 STORE ?= local
@@ -37,6 +37,9 @@ schemas: setup ## Write the JSON Schemas and examples in schemas/
 
 docs: setup ## Write the generated tables in docs/
 	@$(VENV_PYTHON) -m devkit.docs
+
+formats: setup ## Write docs/formats.md from a run of the exactness tests (with the shared media, about ten minutes)
+	@$(PYTHON) -m pytest -m "" --write-formats docs/formats.md tests/integration/test_real_media.py tests/unit/test_capture.py $(ARGS)
 
 bench: setup ## Compare with the ffmpeg command line
 	@scripts/setup ffmpeg

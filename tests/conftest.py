@@ -1,6 +1,7 @@
 """Servers that tests share, one for the whole run each."""
 
 import secrets
+from pathlib import Path
 
 import aiormq
 import hypothesis
@@ -8,12 +9,23 @@ import pytest
 
 from devkit.broker import broker as run_broker
 from devkit.s3 import seaweed
+from tests import formats
 from worker.adapters.topology import topology
 from worker.settings import Amqp, Retry
 
 # A time limit for each example fails on a busy machine only; what may not take long has a test that counts CPU time.
 hypothesis.settings.register_profile("any-machine", deadline=None)
 hypothesis.settings.load_profile("any-machine")
+
+
+def pytest_addoption(parser):
+    parser.addoption("--write-formats", type=Path, help="write the table of compared captures to this file")
+
+
+def pytest_sessionfinish(session, exitstatus):
+    path = session.config.getoption("--write-formats")
+    if path is not None and exitstatus == 0:
+        formats.write(path)
 
 
 @pytest.fixture(scope="session")

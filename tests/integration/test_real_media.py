@@ -1,6 +1,6 @@
 """Real files, most of them odd ones: every frame that is given is, bit by bit, the one of a full decode from the start.
 
-What is not exact, and why, stands in `DEVIATIONS` and nowhere else. Files are in a folder beside the project.
+What is not exact, and why, stands in `tests.formats.DEVIATIONS` and nowhere else. The files are beside the project.
 """
 
 import csv
@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image as Picture
 
+from tests.formats import DEVIATIONS, tally
 from tests.naive import decode_all, digest
 from worker.errors import TaskError
 from worker.media.capture import capture
@@ -29,7 +30,6 @@ MEDIA = Path(__file__).parents[2].parent / "shared" / "media"
 TRUTH = MEDIA / "ground_truth"
 pytestmark = pytest.mark.skipif(not MEDIA.is_dir(), reason=f"the shared media are not at {MEDIA}")
 
-DEVIATIONS = {}
 REFUSED = {
     "containers/webp_iss.webp": "UnsupportedMedia",  # FFmpeg decodes no animated WebP
     "audio_cover/video_m4v_covr_drm.m4v": "UnsupportedMedia",  # encrypted
@@ -38,6 +38,11 @@ REFUSED = {
 TOO_LONG = {"geometry/huge_8k_vp9_60s_3600frames.webm"}  # a full decode takes minutes
 FOLDERS = ("containers", "codecs", "timing", "geometry", "footage", "audio_cover")
 SMALL_BYTES, FEW_FRAMES = 600_000, 300
+
+
+def column(name):
+    with (MEDIA / "CATALOG.tsv").open() as file:
+        return {row["path"]: row[name] for row in csv.DictReader(file, delimiter="\t")}
 
 
 def catalog():
@@ -51,6 +56,7 @@ def catalog():
 
 
 FILES = list(catalog()) if MEDIA.is_dir() else []
+CONTAINERS, CODECS = (column("container"), column("vcodec")) if MEDIA.is_dir() else ({}, {})
 
 
 @functools.lru_cache(maxsize=1)
@@ -78,6 +84,12 @@ def name(request):
     return name
 
 
+def real(name, what, found, wanted):
+    """Assert that all frames are the wanted ones, and count them for `docs/formats.md`."""
+    tally(CONTAINERS[name].split(",")[0], CODECS[name], f"{what}, real files", found, wanted)
+    assert found == wanted
+
+
 def describe(shot):
     return shot.pts, digest(shot.frame)
 
@@ -96,7 +108,8 @@ def test_frames_at_random_times(name):
         times_s = sorted(end_s * Fraction(rng.randrange(10_000), 10_000) for _ in range(count))
         with opened(name) as reader:
             assert reader.origin_pts == truth.frames[0].pts
-            assert [describe(reader.at(t)) for t in times_s] == [wanted_at(truth, t) for t in times_s], times_s
+            found, wanted = [describe(reader.at(t)) for t in times_s], [wanted_at(truth, t) for t in times_s]
+        real(name, "frames at random times", found, wanted)
 
 
 @pytest.mark.parametrize("name", FILES, indirect=True)
@@ -104,7 +117,8 @@ def test_the_end(name):
     truth = truth_of(name)
     with opened(name) as reader:
         shot = reader.at(truth.end_s + 10)
-        assert (*describe(shot), shot.end_s) == (*wanted_at(truth, truth.end_s), truth.end_s)
+    found, wanted = (*describe(shot), shot.end_s), (*wanted_at(truth, truth.end_s), truth.end_s)
+    real(name, "the last frame and the end", [found], [wanted])
 
 
 @pytest.mark.parametrize("name", FILES, indirect=True)
@@ -115,7 +129,7 @@ def test_every_frame_in_turn(name):
         while (shot := reader.following()) is not None:
             found.append(describe(shot))
     first = truth.on_screen(Fraction(0))
-    assert found == [(frame.pts, frame.digest) for frame in truth.frames[first:]]
+    real(name, "every frame in turn", found, [(frame.pts, frame.digest) for frame in truth.frames[first:]])
 
 
 @pytest.mark.parametrize("name", FILES, indirect=True)
@@ -123,7 +137,7 @@ def test_keyframes(name):
     truth = truth_of(name)
     with opened(name) as reader:
         found = [describe(shot) for shot in reader.keyframes(Fraction(0))]
-    assert found == [(truth.frames[i].pts, truth.frames[i].digest) for i in sorted(truth.keys)]
+    real(name, "keyframes", found, [(truth.frames[i].pts, truth.frames[i].digest) for i in sorted(truth.keys)])
 
 
 # --- what others say is right

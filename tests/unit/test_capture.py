@@ -14,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, note, seed, settings
 from hypothesis import strategies as st
 
+from tests.formats import tally
 from tests.naive import Naive, decode_all, expect
 from tests.streams import make, streams
 from worker.errors import Code, TaskError
@@ -56,7 +57,7 @@ def plans(draw, length_s):
     return CapturePlan(entries, draw(shares(length_s)), draw(st.one_of(st.just(Fraction(0)), shares(length_s))))
 
 
-def assert_as_expected(path, plan):
+def assert_as_expected(path, plan, kind):
     try:
         video = decode_all(path, keys=True)
     except av.FFmpegError:
@@ -77,7 +78,9 @@ def assert_as_expected(path, plan):
         told = report.entries[number]
         note(f"{entry}\nerror {told.error_code!r} {told.error_message} warnings {told.warnings}")
         found = [(image.requested_s + plan.trim_start_s, image.source_pts) for image in images]
-        assert found == [(each.asked_s, video.frames[each.index].pts) for each in wanted.frames]
+        expected = [(each.asked_s, video.frames[each.index].pts) for each in wanted.frames]
+        tally(*kind, f"{entry.selection.mode}, drawn streams", found, expected)
+        assert found == expected
         assert told.error_code == wanted.error
         assert {warning.code for warning in told.warnings} == wanted.warnings
         assert told.count == len(images)
@@ -96,7 +99,7 @@ def check(data):
     plan = data.draw(plans(length_s), label="plan")
     with tempfile.TemporaryDirectory() as folder:
         path = make(stream, Path(folder))
-        assert_as_expected(path, plan)
+        assert_as_expected(path, plan, (stream.container, stream.codec))
 
 
 def explore(examples):
