@@ -124,6 +124,13 @@ def test_a_task_that_nobody_serves_yet_is_kept(environ, write_task):
     assert (event["subject"], event["data"]["Status"]) == ("early-1", "Running")
 
 
+def test_following_tells_that_nobody_works_and_ends_at_its_limit(environ, write_task):
+    done = call(environ, "submit", "--watch", "--limit", "5", write_task("waits"))
+    assert done.returncode == 1
+    assert f"queued; nobody consumes {environ['FRAME_CAPTURE_AMQP__NAMESPACE']}.tasks.main now" in done.stderr
+    assert done.stderr.splitlines()[-1] == "0 of 1 tasks were over in 5 s; no longer following"
+
+
 def test_events_are_shown_until_ctrl_c(environ, write_task):
     with started(environ, "watch", "--project", "demo") as watcher, serving(environ):
         assert "for *.demo.*; Ctrl-C ends it" in watcher.stderr.readline()

@@ -207,10 +207,20 @@ def test_a_file_that_is_not_there_is_named(call, command):
     assert err == "frame-capture: cannot read the task message no-such-task.json: No such file or directory\n"
 
 
-def test_one_id_is_for_one_task(call):
-    status, _, err = call("submit", "a.json", "b.json", "--task-id", "mine")
+@pytest.mark.parametrize(
+    ("args", "told"),
+    [
+        (("a.json", "b.json", "--task-id", "mine"), "one id is for one task; got 2 tasks"),
+        (("a.json", "--task-id", ""), "an id is not empty"),
+        (("a.json", "--json"), "--json: it needs --watch"),
+        (("a.json", "--limit", "3"), "--limit: it needs --watch"),
+        (("-", "-"), "give - once"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(call, args, told):
+    status, _, err = call("submit", *args)
     assert status == 2
-    assert "one id is for one task; got 2 tasks" in err
+    assert told in err
 
 
 # --- reading events
@@ -392,6 +402,11 @@ def test_bars_are_drawn_on_a_terminal(monkeypatch):
         shown.add("MediaConvert-example-a-cover", "a [bold] label")
         shown.show(content(Status="Running", Progress=40))
         shown.show(content())
-    last = screen.getvalue().rsplit("a [bold] label", 1)[1]
+        shown.add("another", "invalid")
+        shown.show(content(TaskId="another", Status="Failed", Code="InvalidArgument", Message="", Targets=[]))
+    last, invalid = screen.getvalue().rsplit("a [bold] label", 1)[1].split("invalid")
+    assert "  0 %" in invalid
+    assert "Failed" in invalid
+    assert "image" not in invalid
     assert "100 %" in last
     assert "Succeeded (1 image)" in last

@@ -122,6 +122,14 @@ class Broker:
         async with broker_call(TOPOLOGY_S):
             return await check(self._bare, self.topology)
 
+    async def consumers(self) -> int:
+        """Count the workers that consume the task queue now. Raises `BrokerLostError`."""
+        async with broker_call(TOPOLOGY_S):
+            channel = await self._bare.channel(publisher_confirms=False)
+            queue = await channel.queue_declare(self.topology.task_queue, passive=True)
+            await channel.close()
+        return queue.consumer_count or 0
+
     async def start_consuming(self, slots: int) -> None:
         """Begin to receive tasks, at most `slots` unsettled at a time. Raises `BrokerLostError`."""
         self._consumer = await Consumer.open(

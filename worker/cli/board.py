@@ -48,10 +48,12 @@ class Board:
             if not told.terminal:
                 self._console.print(f"{self._labels[told.task_id]}: {told.headline}", markup=False)
             return
-        images = f"{told.count} image{'' if told.count == 1 else 's'}"
-        status = f"{told.status} ({images})" if told.terminal else told.status
+        succeeded = told.status == "Succeeded"
+        images = f" ({told.count} image{'' if told.count == 1 else 's'})"
+        status = told.status + (images if succeeded or (told.terminal and told.count) else "")
         colour = COLOURS.get(told.status, "default")
         bar = self._bars[told.task_id]
-        self._progress.update(bar, completed=told.percent, status=status, colour=colour)
+        completed = told.percent if succeeded or not told.terminal else None  # a failure stays where it was
+        self._progress.update(bar, completed=completed, status=status, colour=colour)
         if told.terminal:
             self._progress.stop_task(bar)

@@ -4,10 +4,10 @@ import asyncio
 import sys
 import uuid
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, aclosing
+from contextlib import AsyncExitStack, aclosing, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, TextIO
+from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
@@ -15,11 +15,16 @@ from worker import logs
 from worker.cli.board import Board
 from worker.cli.environment import load_settings, quiet_level
 from worker.cli.listen import told_by
-from worker.cli.task_files import label_of, read_task
+from worker.cli.task_files import STDIN, label_of, read_task
 from worker.cli.told import Told
 from worker.messages import identify
+from worker.ports import BrokerLostError
 from worker.settings import Settings
 
+if TYPE_CHECKING:
+    from worker.adapters.amqp import Broker
+
+UNCLAIMED_S = 3.0
 Ends = dict[str, Told]
 Timeout = Annotated[float, typer.Option(min=0.1, help="Seconds within which the broker has to answer.")]
 
@@ -41,11 +46,18 @@ class Submission:
 
 def submit(
     tasks: Annotated[list[Path], typer.Argument(metavar="TASK.json…", help="Task messages; - reads one from stdin.")],
+    *,
     watch: Annotated[bool, typer.Option("--watch", help="Follow the tasks until all are over.")] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="With --watch: print the terminal events as JSON, one a line.")
     ] = False,
-    task_id: Annotated[str, typer.Option(help="The TaskId of the only task. Default: a new one for each.")] = "",
+    task_id: Annotated[
+        str | None, typer.Option(help="The TaskId of the only task. Default: a new one for each.", metavar="ID")
+    ] = None,
+    limit: Annotated[
+        float | None,
+        typer.Option(min=0.1, help="With --watch: seconds to follow at most; then 1. Default: none.", metavar="S"),
+    ] = None,
     timeout: Timeout = 10,
 ) -> None:
     """Publish tasks to the broker of FRAME_CAPTURE_AMQP__URL.
@@ -56,21 +68,38 @@ def submit(
     Exit status: 0 published (with --watch: all succeeded), 1 broker not usable or a task failed, 2 unusable message,
     file or settings.
     """
-    if task_id and len(tasks) > 1:
-        raise typer.BadParameter(f"one id is for one task; got {len(tasks)} tasks", param_hint="--task-id")
+    _check_options(tasks, task_id, {"--json": as_json, "--limit": limit is not None}, watch=watch)
     settings = load_settings()
     logs.configure(settings.log_format, quiet_level(settings, "critical"))
     submissions = [
         Submission(task_id or f"MediaConvert-{uuid.uuid4()}", label_of(path), read_task(path)) for path in tasks
     ]
-    told = asyncio.run(_submit(settings, submissions, timeout, watch=watch, to=sys.stderr if as_json else sys.stdout))
-    for each in submissions if watch else []:
+    to = sys.stderr if as_json else sys.stdout
+    told = asyncio.run(_submit(settings, submissions, timeout, watch=watch, limit_s=limit, to=to))
+    over = [each for each in submissions if each.task_id in told]
+    for each in over:
         _print_end(each, told[each.task_id], as_json=as_json)
-    raise typer.Exit(max((each.exit_status for each in told.values()), default=0))
+    open_ones = watch and len(over) < len(submissions)
+    raise typer.Exit(max([int(open_ones), *(each.exit_status for each in told.values())]))
 
 
-async def _submit(settings: Settings, tasks: list[Submission], deadline_s: float, *, watch: bool, to: TextIO) -> Ends:
-    """Publish all; with `watch` return how each ended, by its id. The ids are printed to `to`."""
+def _check_options(tasks: list[Path], task_id: str | None, watching: dict[str, bool], *, watch: bool) -> None:
+    """Raise `BadParameter` for options that do not go together; those in `watching` need --watch."""
+    if task_id is not None and len(tasks) > 1:
+        raise typer.BadParameter(f"one id is for one task; got {len(tasks)} tasks", param_hint="--task-id")
+    if task_id == "":
+        raise typer.BadParameter("an id is not empty; leave it out for a new one", param_hint="--task-id")
+    if tasks.count(STDIN) > 1:
+        raise typer.BadParameter("the standard input is one message: give - once", param_hint="TASK.json…")
+    for name, given in watching.items():
+        if given and not watch:
+            raise typer.BadParameter("it needs --watch", param_hint=name)
+
+
+async def _submit(
+    settings: Settings, tasks: list[Submission], deadline_s: float, *, watch: bool, limit_s: float | None, to: TextIO
+) -> Ends:
+    """Publish all; with `watch` return how each ended within `limit_s`, by its id. The ids are printed to `to`."""
     from worker import service
 
     async with service.open_broker(settings, deadline_s) as broker, AsyncExitStack() as listening:
@@ -82,17 +111,32 @@ async def _submit(settings: Settings, tasks: list[Submission], deadline_s: float
             print(f"{each.task_id}  {each.label}", file=to, flush=True)
         if events is None:
             return {}
+        ends: Ends = {}
+        warning = asyncio.create_task(_warn_unless_consumed(broker))
         try:
-            async with aclosing(told_by(events, lambda: broker.connected)) as told_events:
-                return await _follow(tasks, told_events)
+            async with asyncio.timeout(limit_s), aclosing(told_by(events, lambda: broker.connected)) as told_events:
+                await _follow(tasks, told_events, ends)
+        except TimeoutError:
+            print(f"{len(ends)} of {len(tasks)} tasks were over in {limit_s:g} s; no longer following", file=sys.stderr)
         except asyncio.CancelledError:
             print("no longer following; what was submitted is done all the same", file=sys.stderr)
             raise
+        finally:
+            warning.cancel()
+        return ends
 
 
-async def _follow(tasks: list[Submission], events: AsyncIterator[Told]) -> Ends:
-    """Show the progress of the tasks until all are over."""
-    ends: Ends = {}
+async def _warn_unless_consumed(broker: "Broker") -> None:
+    """Tell after a while if there is no worker, since the tasks then wait without a sign."""
+    await asyncio.sleep(UNCLAIMED_S)
+    with suppress(BrokerLostError):  # whoever follows notices that too
+        if not await broker.consumers():
+            queue = broker.topology.task_queue
+            print(f"queued; nobody consumes {queue} now: is a worker running (frame-capture serve)?", file=sys.stderr)
+
+
+async def _follow(tasks: list[Submission], events: AsyncIterator[Told], ends: Ends) -> None:
+    """Show the progress of the tasks until all are over; how each ended is added to `ends`."""
     labels = {each.task_id: each.label for each in tasks}
     with Board() as board:
         for task_id, label in labels.items():
@@ -104,7 +148,6 @@ async def _follow(tasks: list[Submission], events: AsyncIterator[Told]) -> Ends:
                     ends[told.task_id] = told
             if len(ends) == len(labels):
                 break
-    return ends
 
 
 def _print_end(task: Submission, told: Told, *, as_json: bool) -> None:
