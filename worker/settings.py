@@ -99,7 +99,9 @@ class Store(_Section):
     kind: Literal["local", "s3"] = Field(
         "local", description="`local`: a directory of buckets; `s3`: S3-compatible storage."
     )
-    root: Path = Field(Path("buckets"), description="The directory of buckets of the local store.")
+    root: Path = Field(
+        Path("buckets"), description="The directory of buckets of the local store; relative to where the command runs."
+    )
     endpoint_url: Annotated[str, AfterValidator(_endpoint_url)] = Field(
         "", description="S3 endpoint, for example `https://oss-cn-hangzhou.aliyuncs.com`; empty: AWS."
     )
@@ -193,7 +195,7 @@ class Events(_Section):
 class Http(_Section):
     """Health and metrics."""
 
-    host: str = Field("0.0.0.0", description="Address to listen on.")  # noqa: S104
+    host: str = Field("0.0.0.0", description="Address to listen on; `127.0.0.1` keeps other machines out.")  # noqa: S104
     port: int = Field(8080, ge=0, le=65535, description="Port of `/livez`, `/readyz`, `/metrics`; 0 takes a free one.")
 
 

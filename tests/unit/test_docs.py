@@ -1,13 +1,15 @@
 """The generated pages say what the code says."""
 
+import re
 from pathlib import Path
 
 import pytest
 
-from devkit.docs import ERRORS, pages
+from devkit.docs import ERRORS, WARNINGS, pages
 from worker.errors import Code
 
-DOCS = Path(__file__).parents[2] / "docs"
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
 
 
 @pytest.mark.parametrize("name", pages())
@@ -17,6 +19,11 @@ def test_a_page_is_as_it_would_be_generated_now(name):
 
 def test_every_error_code_is_told():
     assert set(ERRORS) == set(Code)
+
+
+def test_every_warning_is_told():
+    code = "".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "worker").rglob("*.py")))
+    assert set(re.findall(r'(?:\.warn\(|FRAMES_OMITTED =)\s*"(\w+)"', code)) == set(WARNINGS)
 
 
 def test_pages_do_not_depend_on_the_environment(monkeypatch):
