@@ -166,7 +166,7 @@ def test_the_topology_is_made_and_checked(environ, amqp):
 def test_a_queue_with_other_arguments_is_told(environ, write_task):
     assert call(environ, "topology").returncode == 0
     other = environ | {"FRAME_CAPTURE_AMQP__DELIVERY_LIMIT": "7"}
-    for args in (("topology",), ("submit", write_task("any"))):
+    for args in (("topology",), ("topology", "--check"), ("submit", write_task("any"))):
         done = call(other, *args)
         assert done.returncode == 1
         assert "x-delivery-limit" in done.stderr

@@ -36,7 +36,7 @@ async def ready(channel, queue: str) -> int:
 
 async def test_declaring_again_changes_nothing(declared, channel, connection):
     await declare(channel, declared)
-    assert await check(connection, declared) == []
+    assert await check(connection, declared, arguments=True) == []
 
 
 async def test_everything_is_durable(declared, broker):
@@ -49,7 +49,7 @@ async def test_everything_is_durable(declared, broker):
 async def test_what_is_deleted_is_missed(declared, channel, connection):
     await channel.queue_delete(declared.task_queue)
     await channel.exchange_delete(declared.events)
-    findings = await check(connection, declared)
+    findings = await check(connection, declared, arguments=True)
     assert [finding.split()[:2] for finding in findings] == [
         ["exchange", declared.events],
         ["queue", declared.task_queue],

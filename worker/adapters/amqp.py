@@ -118,9 +118,12 @@ class Broker:
             await channel.close()
 
     async def check(self) -> list[str]:
-        """List the exchanges and queues that are missing. Raises `BrokerLostError`."""
+        """List the exchanges and queues that are missing, or differ if we would declare them.
+
+        Raises `BrokerLostError`.
+        """
         async with broker_call(TOPOLOGY_S):
-            return await check(self._bare, self.topology)
+            return await check(self._bare, self.topology, arguments=self._settings.declare == "active")
 
     async def consumers(self) -> int:
         """Count the workers that consume the task queue now. Raises `BrokerLostError`."""

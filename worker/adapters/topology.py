@@ -6,10 +6,11 @@ Must not know what the messages say.
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from aiormq.abc import AbstractChannel, AbstractConnection
-from aiormq.exceptions import ChannelClosed
+from aiormq.exceptions import ChannelAccessRefused, ChannelClosed
 
 from worker.settings import Amqp, Retry
 
@@ -153,30 +154,41 @@ async def declare(channel: AbstractChannel, wanted: Topology) -> None:
     """Make what is missing. Raises `TopologyError` where something of the name exists with other arguments."""
     try:
         for exchange in wanted.exchanges:
-            await channel.exchange_declare(
-                exchange.name, exchange_type=exchange.kind, durable=True, arguments=dict(exchange.arguments)
-            )
+            await _declare_one(channel, exchange)
         for queue in wanted.queues:
-            await channel.queue_declare(queue.name, durable=True, arguments=dict(queue.arguments))
+            await _declare_one(channel, queue)
             await channel.queue_bind(queue.name, queue.exchange, queue.key)
     except ChannelClosed as error:
         raise TopologyError([f"the broker refused a declaration: {error}"]) from error
 
 
-async def check(connection: AbstractConnection, wanted: Topology) -> list[str]:
-    """List what is missing, changing nothing. Neither arguments nor bindings can be read over AMQP."""
+async def check(connection: AbstractConnection, wanted: Topology, *, arguments: bool) -> list[str]:
+    """List what is missing, changing nothing; with `arguments` also what has others, as far as we may ask.
+
+    Bindings cannot be read over AMQP.
+    """
     findings: list[str] = []
-    for kind, names in (("exchange", wanted.exchanges), ("queue", wanted.queues)):
-        for name in (one.name for one in names):
-            # A refusal closes the channel: one for each question.
-            channel = await connection.channel(publisher_confirms=False)
-            try:
-                if kind == "exchange":
-                    await channel.exchange_declare(name, passive=True)
-                else:
-                    await channel.queue_declare(name, passive=True)
-            except ChannelClosed as error:
-                findings.append(f"{kind} {name} is not usable: {error}")
-            else:
-                await channel.close()
+    parts: tuple[Exchange | Queue, ...] = (*wanted.exchanges, *wanted.queues)
+    for one in parts:
+        kind = "exchange" if isinstance(one, Exchange) else "queue"
+        # A refusal closes the channel: one for each thing.
+        channel = await connection.channel(publisher_confirms=False)
+        try:
+            await _declare_one(channel, one, passive=True)
+            if arguments:  # declaring what is there changes nothing, and is refused where it differs
+                with suppress(ChannelAccessRefused):
+                    await _declare_one(channel, one)
+        except ChannelClosed as error:
+            findings.append(f"{kind} {one.name} is not usable: {error}")
+        if not channel.is_closed:
+            await channel.close()
     return findings
+
+
+async def _declare_one(channel: AbstractChannel, one: Exchange | Queue, *, passive: bool = False) -> None:
+    if isinstance(one, Exchange):
+        await channel.exchange_declare(
+            one.name, exchange_type=one.kind, durable=True, passive=passive, arguments=dict(one.arguments)
+        )
+    else:
+        await channel.queue_declare(one.name, durable=True, passive=passive, arguments=dict(one.arguments))
