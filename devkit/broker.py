@@ -18,6 +18,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from devkit.interrupt import held
 from devkit.ports import free_ports
 
 BOOT_DEADLINE_S = 90
@@ -48,25 +49,28 @@ class Node:
 
     def start(self) -> None:
         """Start the node and wait until it accepts AMQP connections. Raises `RuntimeError` with the log's end."""
-        # The port mapper is ours and in the foreground: the one that a node starts by itself would outlive it.
-        self._spawn([_program("epmd"), "-address", "127.0.0.1", "-port", self.env["ERL_EPMD_PORT"]])
-        node = self._spawn([str(self.bin / "rabbitmq-server")])
-        deadline = time.monotonic() + BOOT_DEADLINE_S
-        while not _speaks_amqp(self.port):
-            if node.poll() is not None:
-                raise RuntimeError(f"RabbitMQ exited with status {node.returncode} at start.\n{self.log_tail()}")
-            if time.monotonic() > deadline:
-                raise RuntimeError(f"RabbitMQ took no connection within {BOOT_DEADLINE_S} s.\n{self.log_tail()}")
-            time.sleep(0.05)
+        with held() as hold:
+            # The port mapper is ours and in the foreground: the one that a node starts by itself would outlive it.
+            self._spawn([_program("epmd"), "-address", "127.0.0.1", "-port", self.env["ERL_EPMD_PORT"]])
+            node = self._spawn([str(self.bin / "rabbitmq-server")])
+            deadline = time.monotonic() + BOOT_DEADLINE_S
+            while not _speaks_amqp(self.port):
+                hold.check()
+                if node.poll() is not None:
+                    raise RuntimeError(f"RabbitMQ exited with status {node.returncode} at start.\n{self.log_tail()}")
+                if time.monotonic() > deadline:
+                    raise RuntimeError(f"RabbitMQ took no connection within {BOOT_DEADLINE_S} s.\n{self.log_tail()}")
+                time.sleep(0.05)
 
     def kill(self) -> None:
         """End the node and its port mapper at once (SIGKILL), as a power failure would."""
-        while self.processes:
-            process = self.processes.pop()
-            # Each leads a process group of its own, which holds its helpers too.
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        with held():
+            while self.processes:
+                process = self.processes.pop()
+                # Each leads a process group of its own, which holds its helpers too.
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
 
     def rabbitmqctl(self, *args: str) -> str:
         """Run `rabbitmqctl` against the node and return what it prints. Takes 1 to 3 seconds."""
@@ -111,16 +115,18 @@ class Node:
 @contextmanager
 def broker(*, management: bool = False) -> Iterator[Node]:
     """Run a node for the duration of the block; `management` adds the management plugin and its HTTP API."""
-    home = Path(tempfile.mkdtemp(prefix="frame-capture-broker-"))
-    try:
-        node = _configure(home, management=management)
+    with held() as hold:
+        home = Path(tempfile.mkdtemp(prefix="frame-capture-broker-"))
         try:
-            node.start()
-            yield node
+            node = _configure(home, management=management)
+            try:
+                node.start()
+                with hold.released():
+                    yield node
+            finally:
+                node.kill()
         finally:
-            node.kill()
-    finally:
-        shutil.rmtree(home)
+            shutil.rmtree(home)
 
 
 def _configure(home: Path, *, management: bool) -> Node:

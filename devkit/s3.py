@@ -22,6 +22,7 @@ from typing import Any
 import botocore.session
 from botocore.config import Config
 
+from devkit.interrupt import Hold, held
 from devkit.ports import free_ports
 
 START_TIMEOUT_S = 60
@@ -65,15 +66,16 @@ class S3Server:
 @contextlib.contextmanager
 def seaweed() -> Iterator[S3Server]:
     """Run a SeaweedFS of its own, with authentication, for as long as the context is open."""
-    with tempfile.TemporaryDirectory(prefix="seaweed-", ignore_cleanup_errors=True) as directory:
+    with held() as hold, tempfile.TemporaryDirectory(prefix="seaweed-", ignore_cleanup_errors=True) as directory:
         home = Path(directory)
         ports = free_ports(4, offsets=(0, _GRPC_OFFSET))
         endpoint = f"http://127.0.0.1:{ports[-1]}"
         server = S3Server(endpoint, "access" + secrets.token_hex(8), secrets.token_hex(20))
         try:
             with _running(_seaweed_command(home, server, ports), home) as process:
-                _wait_until_answering(endpoint, process, home / "log")
-                yield server
+                _wait_until_answering(endpoint, process, home / "log", hold)
+                with hold.released():
+                    yield server
         finally:
             _remove_sockets(ports)
 
@@ -82,12 +84,13 @@ def seaweed() -> Iterator[S3Server]:
 def moto_server() -> Iterator[S3Server]:
     """Run moto's server, which takes any credentials, for as long as the context is open."""
     (port,) = free_ports(1)
-    with tempfile.TemporaryDirectory(prefix="moto-") as directory:
+    with held() as hold, tempfile.TemporaryDirectory(prefix="moto-") as directory:
         command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
         with _running(command, Path(directory)) as process:
             endpoint = f"http://127.0.0.1:{port}"
-            _wait_until_answering(endpoint, process, Path(directory) / "log")
-            yield S3Server(endpoint, "any", "any")
+            _wait_until_answering(endpoint, process, Path(directory) / "log", hold)
+            with hold.released():
+                yield S3Server(endpoint, "any", "any")
 
 
 def _seaweed_command(home: Path, server: S3Server, ports: tuple[int, ...]) -> list[str]:
@@ -149,11 +152,12 @@ def _running(command: list[str], home: Path) -> Iterator[subprocess.Popen[bytes]
             process.wait()
 
 
-def _wait_until_answering(endpoint: str, process: subprocess.Popen[bytes], log: Path) -> None:
+def _wait_until_answering(endpoint: str, process: subprocess.Popen[bytes], log: Path, hold: Hold) -> None:
     """Return once the server gives any HTTP answer; raises `RuntimeError` with the log's tail."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline and process.poll() is None:
+        hold.check()
         try:
             opener.open(endpoint, timeout=5).close()
         except urllib.error.HTTPError as answer:

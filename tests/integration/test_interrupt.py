@@ -1,0 +1,143 @@
+"""Ctrl-C at any moment of the private servers' lives leaves no process and no file behind."""
+
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from devkit.interrupt import held
+
+MARK = "FRAME_CAPTURE_TEST_MARK"
+SCRIPT = """
+from {module} import {server}
+with {server}():
+    print("ready", flush=True)
+    input()
+"""
+
+
+def marked(mark):
+    """List the processes that have the mark in their environment, with their command lines."""
+    found = {}
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            if f"{MARK}={mark}".encode() in (entry / "environ").read_bytes():
+                found[int(entry.name)] = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+        except OSError:  # of another user, or gone
+            continue
+    return found
+
+
+def wait_until(condition):
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline, "never happened"
+        os.sched_yield()
+
+
+def begun(server, tmp_path):
+    """Start the server in a process of its own."""
+    module, mark = ("devkit.broker", "devkit.s3")[server != "broker"], secrets.token_hex(8)
+    process = subprocess.Popen(
+        [sys.executable, "-c", SCRIPT.format(module=module, server=server)],
+        env=os.environ | {MARK: mark, "TMPDIR": str(tmp_path)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    return process, mark
+
+
+def assert_nothing_left(process, mark, tmp_path):
+    error = process.stderr.read().decode()
+    for stream in (process.stdin, process.stdout, process.stderr):
+        stream.close()
+    assert process.wait() == -signal.SIGINT, error
+    assert error.rstrip().endswith("KeyboardInterrupt")
+    try:
+        wait_until(lambda: not marked(mark))  # the helpers were killed with their leader, but nobody waited for them
+    finally:
+        for pid in marked(mark):
+            os.kill(pid, signal.SIGKILL)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("server", "moment"),
+    [("broker", "epmd"), ("broker", "rabbitmq"), ("broker", "beam"), ("seaweed", "weed"), ("moto_server", "moto")],
+)
+def test_ctrl_c_again_and_again_while_a_server_starts_leaves_nothing(server, moment, tmp_path):
+    process, mark = begun(server, tmp_path)
+    wait_until(lambda: any(moment in line for pid, line in marked(mark).items() if pid != process.pid))
+    while process.poll() is None:
+        process.send_signal(signal.SIGINT)
+        wait_until(lambda: "State:\tR" not in status(process))  # it has had its time for this one
+    assert_nothing_left(process, mark, tmp_path)
+
+
+def status(process):
+    try:
+        return Path(f"/proc/{process.pid}/status").read_text()
+    except OSError:
+        return ""
+
+
+@pytest.mark.parametrize("server", ["broker", "seaweed"])
+def test_ctrl_c_twice_while_a_server_runs_leaves_nothing(server, tmp_path):
+    process, mark = begun(server, tmp_path)
+    assert process.stdout.readline() == b"ready\n"
+    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGINT)
+    assert_nothing_left(process, mark, tmp_path)
+
+
+def test_ctrl_c_waits_for_the_end_of_the_block():
+    done = []
+
+    def work():
+        with held():
+            with held():
+                signal.raise_signal(signal.SIGINT)
+                done.append("inner")
+            done.append("outer")
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    assert done == ["inner", "outer"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_ctrl_c_held_back_comes_when_the_block_asks_or_lets_go():
+    done = []
+    with held() as hold:
+        hold.check()
+        signal.raise_signal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            hold.check()
+        signal.raise_signal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt), hold.released():
+            done.append("never")
+        hold.check()
+    assert done == []
+
+
+def test_ctrl_c_in_the_released_part_is_told_once():
+    done = []
+
+    def work():
+        with held() as hold:
+            try:
+                with hold.released():
+                    signal.raise_signal(signal.SIGINT)
+            finally:
+                signal.raise_signal(signal.SIGINT)
+                done.append("cleaned up")
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    assert done == ["cleaned up"]
