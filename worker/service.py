@@ -204,7 +204,7 @@ async def open_broker(settings: Settings, deadline_s: float) -> AsyncIterator[Br
 
     Raises `BrokerLostError`: not reachable within `deadline_s` seconds, or not set up as the settings say.
     """
-    async with Broker(_impatient(settings.amqp, deadline_s), settings.retry) as broker:
+    async with Broker(_impatient(settings.amqp, deadline_s), settings.retry, patient=False) as broker:
         try:
             await broker.prepare()
         except TopologyError as error:
@@ -217,7 +217,7 @@ async def survey_topology(settings: Settings, deadline_s: float, *, declare: boo
 
     With `declare` the missing ones are made first. Raises `BrokerLostError`.
     """
-    async with Broker(_impatient(settings.amqp, deadline_s), settings.retry) as broker:
+    async with Broker(_impatient(settings.amqp, deadline_s), settings.retry, patient=False) as broker:
         parts = (("exchange", broker.topology.exchanges), ("queue", broker.topology.queues))
         names = [f"{kind} {one.name}" for kind, ones in parts for one in ones]
         try:

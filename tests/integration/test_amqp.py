@@ -1,6 +1,8 @@
 """The AMQP adapter against a real RabbitMQ node."""
 
 import asyncio
+import re
+import secrets
 import socket
 import ssl
 import struct
@@ -24,7 +26,7 @@ from pamqp.header import ContentHeader
 from pydantic import SecretStr
 
 from devkit.broker import Node
-from worker.adapters.amqp import Broker
+from worker.adapters.amqp import Broker, BrokerRefusedError
 from worker.adapters.amqp_delivery import AmqpDelivery
 from worker.adapters.topology import TopologyError
 from worker.messages.headers import task_id
@@ -422,6 +424,59 @@ async def test_without_a_broker_the_start_ends_at_its_deadline():
             await Broker(Amqp(url=url, startup_deadline_s=1), RETRY).start()
         assert time.monotonic() - started < 2
         assert "secret" not in str(caught.value)
+
+
+def elsewhere(amqp: Amqp, old: str, new: str, path: str, deadline_s: float) -> Amqp:
+    url = SecretStr(amqp.url.get_secret_value().replace(old, new) + path)
+    return amqp.model_copy(update={"url": url, "startup_deadline_s": deadline_s})
+
+
+LOGIN = r"refused the login; are user and password in FRAME_CAPTURE_AMQP__URL right\? It says: ACCESS_REFUSED - Login"
+PATH = (
+    r"refused the virtual host; is the path of FRAME_CAPTURE_AMQP__URL right\? It says: NOT_ALLOWED - vhost nowhere not"
+)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"), [("/guest:", "/stranger:", LOGIN), (":guest@", ":hunter2@", LOGIN), ("@", "@", PATH)]
+)
+async def test_a_refusal_is_told_in_the_brokers_words_at_once(amqp, old, new, says):
+    settings = elsewhere(amqp, old, new, "nowhere" if says == PATH else "", 60)
+    async with asyncio.timeout(20):
+        with pytest.raises(BrokerRefusedError, match=says) as caught:
+            await Broker(settings, RETRY, patient=False).start()
+    assert "hunter2" not in str(caught.value)
+
+
+async def test_the_patient_try_until_the_deadline_and_then_tell_the_refusal(amqp, caplog):
+    with pytest.raises(BrokerRefusedError, match="vhost nowhere not found"):
+        await Broker(elsewhere(amqp, "", "", "nowhere", 0.5), RETRY).start()
+    assert caplog.messages
+    assert all("trying again in 0." in text and "vhost nowhere not found" in text for text in caplog.messages)
+
+
+async def test_the_patient_get_in_once_the_virtual_host_is_made(amqp, broker, caplog):
+    name = f"late-{secrets.token_hex(4)}"
+    latecomer = Broker(elsewhere(amqp, "", "", name, 60), RETRY)
+    starting = asyncio.create_task(latecomer.start())
+    await until(lambda: any(f"vhost {name} not found" in text for text in caplog.messages))
+    await asyncio.to_thread(broker.rabbitmqctl, "add_vhost", name)
+    await asyncio.to_thread(broker.rabbitmqctl, "set_permissions", "-p", name, "guest", ".*", ".*", ".*")
+    await starting
+    assert latecomer.connected
+    await latecomer.close()
+    await asyncio.to_thread(broker.rabbitmqctl, "delete_vhost", name)
+
+
+async def test_a_failed_try_to_connect_is_logged_once(caplog):
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        url = f"amqp://guest:guest@127.0.0.1:{nobody.getsockname()[1]}/"
+        with pytest.raises(BrokerLostError):
+            await Broker(Amqp(url=url, startup_deadline_s=1), RETRY).start()
+    pauses = [re.fullmatch(r"trying again in (\d\.\d) s: .*Connect call failed.*", text) for text in caplog.messages]
+    assert pauses
+    assert all(match is not None and float(match[1]) > 0 for match in pauses)
 
 
 async def test_a_server_that_says_nothing_is_given_up():

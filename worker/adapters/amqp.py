@@ -5,6 +5,7 @@ and acknowledgements must get through then. Must not know what the messages say.
 """
 
 import asyncio
+import logging
 import random
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
@@ -15,7 +16,9 @@ from typing import Self
 from aio_pika import DeliveryMode, Message, RobustConnection
 from aio_pika.abc import AbstractIncomingMessage, HeadersType
 from aio_pika.connection import make_url
+from aio_pika.exceptions import ConnectionClosed, ProbableAuthenticationError
 from aiormq.abc import AbstractConnection, DeliveredMessage
+from pamqp import commands
 
 from worker.adapters.amqp_consume import Consumer
 from worker.adapters.amqp_delivery import AmqpDelivery
@@ -27,17 +30,32 @@ from worker.settings import Amqp, Retry
 TOPOLOGY_S = 60
 BLOCKED_PROBE_S = 0.2
 CLOSE_S = 5
+NOT_ALLOWED = 530  # the reply code with which the broker refuses a virtual host
+
+# aiormq knows what to do with a broker that closes the connection instead of opening the virtual host, but believes the
+# answer to be impossible, and tells then only that, without the broker's reason.
+commands.Connection.Open.valid_responses = ["Connection.OpenOk", "Connection.Close"]
+# It logs each failed try to connect, as does whoever made it: here, or in aio-pika.
+logging.getLogger("aiormq.connection").addFilter(lambda record: record.msg != "error when creating transport: %r")
+
+
+class BrokerRefusedError(BrokerLostError):
+    """The broker is there, but does not let us in. Waiting helps only where somebody is still setting it up."""
 
 
 class Broker:
-    """The connection to RabbitMQ. An async context manager: `start` on entering, `close` on leaving."""
+    """The connection to RabbitMQ. An async context manager: `start` on entering, `close` on leaving.
+
+    `patient` tries again also where the broker refuses the login or the virtual host, which may be made later.
+    """
 
     _publisher: Publisher
 
-    def __init__(self, settings: Amqp, retry: Retry) -> None:
+    def __init__(self, settings: Amqp, retry: Retry, *, patient: bool = True) -> None:
         self.topology = topology(settings, retry)
         self.counts = Counts()
         self._settings = settings
+        self._final = () if patient else (BrokerRefusedError,)
         self._jitter = retry.jitter
         self._connections: tuple[RobustConnection, ...] = ()
         self._consumer: Consumer | None = None
@@ -52,10 +70,12 @@ class Broker:
         await self.close()
 
     async def start(self) -> None:
-        """Connect, trying until the start-up deadline. Raises `BrokerLostError` then."""
+        """Connect, trying until the start-up deadline. Raises `BrokerLostError` then, or `BrokerRefusedError`."""
         deadline_s = self._settings.startup_deadline_s
         try:
-            await persist(self._connect, deadline_s)
+            await persist(self._connect, deadline_s, self._final)
+        except BrokerRefusedError:
+            raise
         except BrokerLostError as error:
             raise BrokerLostError(
                 f"RabbitMQ was not reachable for {deadline_s:g} s; is FRAME_CAPTURE_AMQP__URL right? {error}"
@@ -79,8 +99,9 @@ class Broker:
                 async with broker_call(limit_s):
                     await self._connections[-1].connect(timeout=self._settings.connect_timeout_s)
             self._publisher = await Publisher.open(self._connections[1], self._settings, self.counts)
-        except BaseException:
+        except BaseException as error:
             await self.close()  # an object that failed once stays unusable
+            _raise_refusal(error.__cause__)
             raise
 
     def _connection(self, name: str) -> RobustConnection:
@@ -222,3 +243,15 @@ class Broker:
         except BrokerLostError:
             return True
         return False
+
+
+def _raise_refusal(error: BaseException | None) -> None:
+    """Raise `BrokerRefusedError` in the broker's own words if `error` is its refusal."""
+    match error:
+        case ProbableAuthenticationError():
+            what, question = "login", "are user and password in FRAME_CAPTURE_AMQP__URL right?"
+        case ConnectionClosed(args=(code, *_)) if code == NOT_ALLOWED:
+            what, question = "virtual host", "is the path of FRAME_CAPTURE_AMQP__URL right?"
+        case _:
+            return
+    raise BrokerRefusedError(f"RabbitMQ refused the {what}; {question} It says: {error.args[-1]}") from error

@@ -39,20 +39,25 @@ class Counts:
     unconfirmed: int = 0
 
 
-async def persist(attempt: Callable[[float], Awaitable[None]], deadline_s: float) -> None:
+async def persist(
+    attempt: Callable[[float], Awaitable[None]], deadline_s: float, final: tuple[type[BrokerLostError], ...] = ()
+) -> None:
     """Call `attempt` with the seconds left until it succeeds, with growing random pauses between.
 
-    Raises `BrokerLostError` when `deadline_s` seconds are over: that of the last attempt which had its time.
+    Raises `BrokerLostError` when `deadline_s` seconds are over: that of the last attempt which had its time. One that
+    is an instance of `final` is raised at once.
     """
     clock = asyncio.get_running_loop().time
     deadline = clock() + deadline_s
     bound_s = FIRST_PAUSE_S
     failure: BrokerLostError | None = None
     while True:
-        pause_s = random.uniform(0, bound_s)  # noqa: S311 - nothing secret
+        pause_s = random.uniform(bound_s / 2, bound_s)  # noqa: S311 - nothing secret
         try:
             await attempt(deadline - clock())
             return
+        except final:
+            raise
         except BrokerLostError as error:
             # An attempt cut short by the deadline only knows that time was up, not what is wrong.
             failure = failure if failure and clock() >= deadline else error
