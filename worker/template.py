@@ -233,7 +233,8 @@ def _check_segments(key: str, uri: str) -> None:
     if _CONTROL.search(plain) or "\\" in plain:
         raise _invalid(uri, f"gives the key {key[:200]!r}, which has a control character or a backslash")
     if not {"", ".", ".."}.isdisjoint(plain.split("/")):
-        raise _invalid(uri, f"gives the key {key[:200]!r}, in which a segment is empty, '.' or '..'")
+        hint = " ({dirname} is empty for a source in no directory)" if "{dirname}" in uri else ""
+        raise _invalid(uri, f"gives the key {key[:200]!r}, in which a segment is empty, '.' or '..'{hint}")
 
 
 def _invalid(uri: str, what: str) -> TaskError:

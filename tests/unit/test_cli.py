@@ -251,7 +251,9 @@ def test_states_are_told_in_a_few_words():
 
 
 def test_problems_failed_entries_and_warnings_are_told_by_their_path():
-    told = content(Problems=[{"Path": "$.Sources", "Code": "MissingSources", "Message": "Sources is required"}])
+    problem = {"Path": "$.Sources", "Code": "MissingSources", "Message": "Sources is required"}
+    assert content(Problems=[problem]).notes() == [], "the headline tells the only one"
+    told = content(Problems=[problem, problem])
     entry = told.content["Targets"][0]["Image"]["Snapshots"][0]
     entry |= {
         "Code": "LimitExceeded",
@@ -259,6 +261,7 @@ def test_problems_failed_entries_and_warnings_are_told_by_their_path():
         "Warnings": [{"Code": "SourceTruncated", "Message": "cut"}],
     }
     assert told.notes() == [
+        "$.Sources: MissingSources: Sources is required",
         "$.Sources: MissingSources: Sources is required",
         "$.Targets[0].Image.Snapshots[0]: LimitExceeded: too big",
         "$.Targets[0].Image.Snapshots[0]: warning SourceTruncated: cut",
@@ -372,7 +375,7 @@ def test_an_unusable_message_ends_with_2_and_all_that_is_wrong(root):
 def test_what_is_no_json_ends_with_2(root):
     done = run(root, "not JSON")
     assert done.returncode == 2
-    assert "the message is not a JSON object" in done.stderr
+    assert "the message is not JSON in UTF-8: expected ident" in done.stderr
 
 
 def test_ctrl_c_ends_a_run_quietly(root):

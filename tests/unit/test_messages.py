@@ -311,3 +311,24 @@ def test_any_json_is_a_task_or_one_error(entry, rest):
 def test_any_bytes_are_a_task_or_one_error(body):
     assert refused(body).problems
     assert identify(body, None).project
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        (b"\xef\xbb\xbf{}", "byte order mark"),
+        ("{}".encode("utf-16"), "UTF-16 or UTF-32"),
+        ("{}".encode("utf-16-le"), "UTF-16 or UTF-32"),
+        (b'{"a": 1, "a": 2}', 'a name is given twice in one object: Detected duplicate key "a"'),
+    ],
+)
+def test_what_keeps_a_message_from_being_read_is_named(body, says):
+    assert says in refused(body).message
+
+
+def test_names_that_do_not_fit_are_told_in_words_instead_of_a_pattern():
+    error = refused(snapshot() | {"ProjectName": "a b", "Notification": {"MNS": {"TopicName": "a/b"}}})
+    assert [problem.message for problem in error.problems] == [
+        "Input should be 1 to 128 of A-Z a-z 0-9 _ -; got 'a b'",
+        "Input should be 1 to 100 of A-Z a-z 0-9 _ -; got 'a/b'",
+    ]

@@ -176,3 +176,8 @@ def reads(function, text):
         return function(text)
     except TaskError:
         return None
+
+
+def test_an_empty_dirname_is_named():
+    with pytest.raises(TaskError, match=r"\{dirname\} is empty for a source in no directory"):
+        read("{dirname}/{index}", source=Location("oss", "in-bucket", "movie.mp4"))

@@ -9,7 +9,7 @@ from worker.cli.task_files import UnusableFileError
 
 
 def schemas(
-    directory: Annotated[Path, typer.Argument(metavar="[DIR]", help="Where to write them.")] = Path("schemas"),
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Where to write them.")] = Path("schemas"),
 ) -> None:
     """Write the JSON Schemas of the messages.
 

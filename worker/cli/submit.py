@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 UNCLAIMED_S = 3.0
 Ends = dict[str, Told]
-Timeout = Annotated[float, typer.Option(min=0.1, help="Seconds within which the broker has to answer.")]
+Timeout = Annotated[float, typer.Option(min=0.1, help="Seconds within which the broker has to answer.", metavar="S")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class Submission:
 
 
 def submit(
-    tasks: Annotated[list[Path], typer.Argument(metavar="TASK.json…", help="Task messages; - reads one from stdin.")],
+    tasks: Annotated[list[Path], typer.Argument(metavar="TASK.json", help="Task messages; - reads one from stdin.")],
     *,
     watch: Annotated[bool, typer.Option("--watch", help="Follow the tasks until all are over.")] = False,
     as_json: Annotated[
@@ -90,7 +90,7 @@ def _check_options(tasks: list[Path], task_id: str | None, watching: dict[str, b
     if task_id == "":
         raise typer.BadParameter("an id is not empty; leave it out for a new one", param_hint="--task-id")
     if tasks.count(STDIN) > 1:
-        raise typer.BadParameter("the standard input is one message: give - once", param_hint="TASK.json…")
+        raise typer.BadParameter("the standard input is one message: give - once", param_hint="TASK.json")
     for name, given in watching.items():
         if given and not watch:
             raise typer.BadParameter("it needs --watch", param_hint=name)

@@ -69,6 +69,8 @@ class Told:
     def notes(self) -> list[str]:
         """Tell of everything wrong with the message, of each failed entry and of each warning, by its path."""
         problems = [f"{_plain(each['Path'])}: {_error(each)}" for each in self.content.get("Problems") or []]
+        if len(problems) == 1:
+            problems = []  # the headline tells it
         failed = [f"{path}: {_error(entry)}" for path, entry in self._entries() if entry.get("Code")]
         warnings = [
             f"{path}: warning {_error(each)}" for path, entry in self._entries() for each in entry.get("Warnings") or []

@@ -20,6 +20,7 @@ MAX_PIXELS = 4096
 PICOSECOND = Decimal("1e-12")
 NAME_PATTERN = r"^[A-Za-z0-9_-]{1,128}$"
 TOPIC_PATTERN = r"^[A-Za-z0-9_-]{1,100}$"
+PATTERNS_IN_WORDS = {NAME_PATTERN: "1 to 128 of A-Z a-z 0-9 _ -", TOPIC_PATTERN: "1 to 100 of A-Z a-z 0-9 _ -"}
 EMPTY_SCHEMA: dict[str, Any] = {"enum": [None, [], {}], "title": "Empty: the same as absent"}
 
 

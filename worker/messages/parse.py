@@ -3,6 +3,7 @@
 Puts together what `task_message` (each field by itself), `rules` (fields together) and `headers` find.
 """
 
+import codecs
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -106,10 +107,19 @@ def _load(body: bytes, limits: LimitSettings) -> Any:
     try:
         return jiter.from_json(body, float_mode="decimal", allow_inf_nan=False, catch_duplicate_keys=True)
     except ValueError as error:
-        # Out of decimal's own range, jiter reports an internal error.
-        reason = "a number is out of range" if "InvalidOperation" in str(error) else str(error)
-        what = f"the message is not a JSON object in UTF-8: {reason}"
-        raise found.as_error([Problem("$", Code.INVALID_ARGUMENT, what)], 1) from error
+        raise found.as_error([Problem("$", Code.INVALID_ARGUMENT, _unreadable(body, str(error)))], 1) from error
+
+
+def _unreadable(body: bytes, reason: str) -> str:
+    """Tell what keeps a message from being read: `reason` is jiter's."""
+    if body.startswith(codecs.BOM_UTF8):
+        return "the message begins with a byte order mark: send UTF-8 without one"
+    if body.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in body[:4]:
+        return "the message is in UTF-16 or UTF-32: send UTF-8"
+    if "duplicate key" in reason:
+        return f"a name is given twice in one object: {reason}"
+    # Out of decimal's own range, jiter reports an internal error.
+    return f"the message is not JSON in UTF-8: {'a number is out of range' if 'InvalidOperation' in reason else reason}"
 
 
 def _entries(message: TaskMessage, outputs: list[Output]) -> Iterator[Entry]:

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from worker.errors import Code, Problem, TaskError
+from worker.messages.fields import PATTERNS_IN_WORDS
 
 MAX_LISTED = 100
 
@@ -18,7 +19,7 @@ MAX_LISTED = 100
 def of_validation(error: ValidationError, model: type[BaseModel]) -> list[Problem]:
     """Translate the first 100 of pydantic's findings; `model` is the one that was validated against."""
     names = _field_names(model)
-    details = error.errors(include_url=False, include_context=False)[:MAX_LISTED]
+    details = error.errors(include_url=False)[:MAX_LISTED]
     return [_problem(detail, names) for detail in details]
 
 
@@ -43,7 +44,11 @@ def _problem(detail: ErrorDetails, names: set[str]) -> Problem:
         near = get_close_matches(name[:80], names, n=1)
         hint = f"; did you mean {near[0]}?" if near else "; leave it out"
         return Problem(path, Code.INVALID_ARGUMENT, f"there is no field {name[:80]!r}{hint}")
-    what = "Input should be an object" if kind == "model_type" else detail["msg"]
+    what = detail["msg"]
+    if kind == "model_type":
+        what = "Input should be an object"
+    elif kind == "string_pattern_mismatch":
+        what = f"Input should be {PATTERNS_IN_WORDS[detail['ctx']['pattern']]}"
     return Problem(path, Code.INVALID_ARGUMENT, f"{what}; got {_shown(detail['input'])}")
 
 
