@@ -123,8 +123,8 @@ class Handler:
 
     async def _refuse(self, delivery: Delivery, error: TaskError) -> None:
         """Announce and park a message that is no task, at once and for good."""
-        log.warning("invalid message", code=error.code, error=error.message)
         identity = identify(delivery.body, delivery.message_id)
+        log.warning("invalid message", project=identity.project, code=error.code, error=error.message)
         event = invalid_message_event(
             identity, error, settings=self._settings.events, now=self._now(), trace=trace(delivery.headers)
         )
