@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 from urllib.request import ProxyHandler, build_opener
 
+from rich import box
 from rich.console import Console
 from rich.table import Column, Table
 
@@ -32,6 +33,7 @@ from worker.messages.examples import EXAMPLE_TASKS
 
 OUTPUT = Path("demo-output")
 BUCKETS = OUTPUT / "buckets"  # the local store itself, or a copy of what is in the S3 server
+BUCKET = "examplebucket"
 COMMAND = [sys.executable, "-m", "worker"]
 READY_DEADLINE_S = 60
 TASKS_DEADLINE_S = 300
@@ -116,7 +118,7 @@ def _run(demo: Demo, *, s3: bool, keep: bool) -> int:
 def _make_input(demo: Demo) -> list[Path]:
     """Write the media and the task messages; returns the messages."""
     shutil.rmtree(OUTPUT, ignore_errors=True)
-    bucket = BUCKETS / "examplebucket"
+    bucket = BUCKETS / BUCKET
     for directory in (bucket / "videos", bucket / "music", OUTPUT / "tasks"):
         directory.mkdir(parents=True)
     demo.say("making a sample video, one minute of 1280×720 with a scene change every 3 s, and an MP3 with a cover")
@@ -137,11 +139,11 @@ def _open_store(demo: Demo, stack: contextlib.ExitStack, *, s3: bool) -> S3Serve
     demo.say("starting SeaweedFS")
     server = stack.enter_context(seaweed())
     demo.say(f"SeaweedFS is up (S3 on {server.endpoint}); uploading the media")
-    server.create_bucket("examplebucket")
+    server.create_bucket(BUCKET)
     with contextlib.closing(server.client()) as client:
-        for path in (BUCKETS / "examplebucket").rglob("*.mp[34]"):
-            key = path.relative_to(BUCKETS / "examplebucket").as_posix()
-            client.put_object(Bucket="examplebucket", Key=key, Body=path.read_bytes())
+        for path in (BUCKETS / BUCKET).rglob("*.mp[34]"):
+            key = path.relative_to(BUCKETS / BUCKET).as_posix()
+            client.put_object(Bucket=BUCKET, Key=key, Body=path.read_bytes())
     store = {
         "KIND": "s3",
         "ENDPOINT_URL": server.endpoint,
@@ -231,12 +233,14 @@ def _download(demo: Demo, server: S3Server, results: list[dict[str, Any]]) -> No
 
 def _report(demo: Demo, names: list[str], results: list[dict[str, Any]]) -> Path:
     """Print a table of what became of the tasks, and write the contact sheet; returns its path."""
-    table = Table("task", "status", "images", Column(f"where, in {BUCKETS}/", overflow="fold"))
+    table = Table(
+        "task", "status", "images", Column(f"where, in {BUCKETS}/{BUCKET}/", overflow="fold"), box=box.SIMPLE_HEAD
+    )
     sections: list[Section] = []
     for name, result in zip(names, results, strict=False):
         frames = _images(result)
         status = result["Status"] if result["Status"] == "Succeeded" else f"{result['Code']}: {result['Message']}"
-        where = {str(_path_of(frame).relative_to(BUCKETS)) for frame in frames}
+        where = {str(_path_of(frame).relative_to(BUCKETS / BUCKET)) for frame in frames}
         table.add_row(name, status, str(len(frames)), os.path.commonpath(where) if where else "")
         title, text = TITLES[name]
         images: list[SheetImage] = [(_path_of(frame), _caption(frame)) for frame in frames]
