@@ -30,6 +30,8 @@ class Hold:
 
     def arm(self) -> None:
         """Hold SIGINT back from now on. Only the main thread is ever interrupted; elsewhere this does nothing."""
+        if self._before == signal.SIG_IGN:  # as in a shell's background jobs
+            return
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGINT, self.note)
 

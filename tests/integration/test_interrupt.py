@@ -141,3 +141,15 @@ def test_ctrl_c_in_the_released_part_is_told_once():
     with pytest.raises(KeyboardInterrupt):
         work()
     assert done == ["cleaned up"]
+
+
+def test_ctrl_c_that_is_ignored_stays_ignored():
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with held() as hold:
+            signal.raise_signal(signal.SIGINT)
+            hold.check()
+            with hold.released():
+                signal.raise_signal(signal.SIGINT)
+    finally:
+        assert signal.signal(signal.SIGINT, before) is signal.SIG_IGN
