@@ -176,7 +176,9 @@ def _run(channel: Channel, capture: Capture, request: wire.Begin) -> Report | wi
         return wire.failure(error)
     except SoftTimeLimitError:
         limit = f"decoding took longer than the soft time limit of {request.soft_time_limit_s:g} s"
-        return wire.failure(TaskError(Code.TIMEOUT, f"{limit}; ask for fewer frames, or raise the limit", retryable=True))
+        return wire.failure(
+            TaskError(Code.TIMEOUT, f"{limit}; ask for fewer frames, or raise the limit", retryable=True)
+        )
     except MemoryError:
         message = "the decoder could not get the memory it asked for; use a source with smaller frames"
         return wire.failure(TaskError(Code.LIMIT_EXCEEDED, message), traceback.format_exc())
