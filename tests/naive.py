@@ -22,13 +22,15 @@ JUMPING = {"mpegts", "mpeg", "ogg"}
 
 @dataclass
 class Decoded:
-    """One frame of the full decode, with its time, and the pts that the decoder gave it."""
+    """One frame of the full decode, with the pts that the decoder gave it, and its time, `pts`."""
 
-    pts: int
     own_pts: int | None
+    dts: int | None
     duration: int
     digest: str
+    corrupt: bool
     frame: av.VideoFrame | None
+    pts: int = 0
 
 
 @dataclass
@@ -93,23 +95,32 @@ def decode_all(path: Path, *, keep=True, keys=False) -> Naive:
         result.aspect = Fraction(stream.sample_aspect_ratio or 1)
         result.codec, result.container = context.name, container.format.name.split(",")[0]
         packets = list(_packets(container, stream, result))
-        raw = []
-        for packet in [*packets, None]:
-            try:
-                raw += context.decode(packet)
-            except av.error.FFmpegError:
-                result.errors += 1
+        raw = list(_frames(context, packets, result, keep=keep))
         times = _times(raw, round(result.interval_s / result.time_base))
-        result.monotonic = all(frame.pts is not None for frame in raw) and all(a.pts < b.pts for a, b in pairwise(raw))
-        for frame, pts in zip(raw, times, strict=True):
-            if frame.is_corrupt:
+        result.monotonic = all(f.own_pts is not None for f in raw) and all(
+            a.own_pts < b.own_pts for a, b in pairwise(raw)
+        )
+        for frame, frame.pts in zip(raw, times, strict=True):
+            if frame.corrupt:
                 result.errors += 1
-                continue
-            kept = frame if keep else None
-            result.frames.append(Decoded(pts, frame.pts, frame.duration or 0, digest(frame), kept))
+            else:
+                result.frames.append(frame)
         if keys:
             result.keys = _keys(result, packets, context)
     return result
+
+
+def _frames(context, packets, result, *, keep):
+    for packet in [*packets, None]:
+        try:
+            frames = context.decode(packet)
+        except av.error.FFmpegError:
+            result.errors += 1
+            continue
+        for frame in frames:
+            yield Decoded(
+                frame.pts, frame.dts, frame.duration or 0, digest(frame), frame.is_corrupt, frame if keep else None
+            )
 
 
 def _packets(container, stream, result):
@@ -122,7 +133,7 @@ def _packets(container, stream, result):
             packet = next(demuxed)
         except StopIteration:
             return
-        except av.error.FFmpegError:
+        except (av.error.FFmpegError, IndexError):  # the latter of a stream that has only now appeared
             errors += 1
             result.errors += 1
             demuxed = container.demux(stream)
@@ -144,13 +155,13 @@ def _packets(container, stream, result):
 
 def _times(frames, interval):
     """The frames' own times; where they are missing or do not grow, what FFmpeg calls the best effort."""
-    own = [frame.pts for frame in frames]
-    good = [pts for pts, frame in zip(own, frames, strict=True) if not frame.is_corrupt]
+    own = [frame.own_pts for frame in frames]
+    good = [frame.own_pts for frame in frames if not frame.corrupt]
     if None not in own and all(a <= b for a, b in pairwise(good)):
         return own
     times, bad_pts, bad_dts, last_pts, last_dts = [], 0, 0, None, None
     for frame in frames:
-        pts, dts = frame.pts, frame.dts
+        pts, dts = frame.own_pts, frame.dts
         if dts is not None:
             bad_dts += last_dts is not None and dts <= last_dts
             last_dts = dts

@@ -21,6 +21,8 @@ class Access(IntEnum):
     """This frame itself, but perhaps not those that follow."""
     CLEAN = 2
     """This frame and every later one whose pts is not smaller, bit by bit."""
+    RESET = 3
+    """The same, and nothing before it is remembered, so no damage either."""
 
 
 # Codecs whose keyframes reset all state that pictures depend on.
@@ -46,7 +48,7 @@ def classifier(codec: str, extradata: bytes, container: str) -> Classify:
     if codec == "mpeg4" and container == "avi":  # packed B-frames: one packet holds several pictures
         return lambda _data, marked: Access.ALONE if marked else Access.NONE
     if codec in _RESETTING:
-        return lambda _data, marked: Access.CLEAN if marked else Access.NONE
+        return lambda _data, marked: Access.RESET if marked else Access.NONE
     return lambda _data, marked: Access.ALONE if marked else Access.NONE
 
 
@@ -66,7 +68,7 @@ def _h264(data: bytes, length_size: int) -> Access:
         if kind == 6:
             access = max(access, _recovery_point(unit))
         elif kind == 5:  # IDR slice
-            access = Access.CLEAN
+            access = Access.RESET
             break
         elif kind == 1:
             break
@@ -79,7 +81,8 @@ def _hevc(data: bytes, length_size: int) -> Access:
         kind = (unit[0] >> 1) & 63
         kinds.add(kind)
         if 16 <= kind <= 21:  # BLA, IDR, CRA
-            return Access.CLEAN if length_size or {33, 34} <= kinds else Access.ALONE
+            clean = Access.CLEAN if kind == 21 else Access.RESET
+            return clean if length_size or {33, 34} <= kinds else Access.ALONE
         if kind < 16:
             return Access.NONE
     return Access.NONE
@@ -87,7 +90,7 @@ def _hevc(data: bytes, length_size: int) -> Access:
 
 def _mpeg12(data: bytes) -> Access:
     """Quantiser matrices stay in force until the next sequence header."""
-    return Access.CLEAN if b"\x00\x00\x01\xb3" in data else Access.ALONE
+    return Access.RESET if b"\x00\x00\x01\xb3" in data else Access.ALONE
 
 
 def nal_units(data: bytes, length_size: int) -> Iterator[bytes]:

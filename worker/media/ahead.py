@@ -9,8 +9,8 @@ from collections import deque
 from fractions import Fraction
 
 from worker.media.access import Access
-from worker.media.container import Media
-from worker.media.decoder import REMEMBERED, Held, SpoiledError
+from worker.media.container import Media, VideoPacket
+from worker.media.decoder import REMEMBERED, Held, Spoiled, SpoiledError
 
 SKIP_PACKETS = 8
 """Undecoded packets before a keyframe that make it worth restarting the decoder there."""
@@ -43,10 +43,12 @@ class ReadAhead:
         self._taken: deque[int] = deque(maxlen=REMEMBERED)
         self._last_dts: int | None = None
         self._indexed = media.seekable
+        self._is_first = True
 
     def rewind(self) -> None:
         """Go back to the file's first packet."""
         self._media.rewind()
+        self._is_first = True
         self.ended = False
         self._begin(None)
 
@@ -72,11 +74,12 @@ class ReadAhead:
     def _find_start(self, limit: int, position: int) -> Held | None:
         """Seek further and further back until a clean keyframe is hit behind `position`."""
         back, at = 1, limit
+        self._is_first = False
         while at > position:
             packet = self._media.read() if self._media.seek(at) else None
             if packet is not None:
-                held = Held(packet, self._media.access(packet))
-                if _is_start(held, limit):
+                held = self._known(packet)
+                if self._is_start(held, limit):
                     return held
             landed = at if packet is None or packet.dts is None else min(at, packet.dts)
             at = landed - back
@@ -110,8 +113,12 @@ class ReadAhead:
             self.ended = True
             return None
         if packet.pts is None and self.timed:
-            raise SpoiledError(unordered=True)
-        return Held(packet, self._media.access(packet))
+            raise SpoiledError(Spoiled.UNORDERED)
+        return self._known(packet)
+
+    def _known(self, packet: VideoPacket) -> Held:
+        first, self._is_first = self._is_first, False
+        return Held(packet, self._media.access(packet), first)
 
     def fill(self, threshold: int, limit: int) -> bool:
         """Read until no later packet can belong at or before `threshold`; tell whether a run began, by `limit` at most.
@@ -126,7 +133,7 @@ class ReadAhead:
             held = self._read()
             if held is None:
                 break
-            if self.timed and len(self._waiting) >= SKIP_PACKETS and _is_start(held, limit):
+            if self.timed and len(self._waiting) >= SKIP_PACKETS and self._is_start(held, limit):
                 self._begin(held)
                 begun = True
             else:
@@ -177,9 +184,12 @@ class ReadAhead:
             self._doubled = pts == self.target
             self.target = pts
 
+    def _is_start(self, held: Held, limit: int) -> bool:
+        """Tell whether decoding may start at a packet, and is then right from `limit` on.
 
-def _is_start(held: Held, limit: int) -> bool:
-    packet = held.packet
-    if packet.pts is None or packet.is_discard or packet.pts > limit:
-        return False
-    return held.access is Access.CLEAN
+        Once damage is known, only where what is damaged before cannot reach.
+        """
+        packet = held.packet
+        if packet.pts is None or packet.is_discard or packet.pts > limit:
+            return False
+        return held.access >= (Access.CLEAN if self._media.strict else Access.RESET)

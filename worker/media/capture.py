@@ -175,7 +175,7 @@ def _warn(runs: Sequence[EntryRun], reader: JoinedReader) -> None:
             run.warn(
                 "FrameDamaged", f"{reader.damaged} damaged packets or frames were skipped for the nearest good ones"
             )
-        if reader.media.read_errors:
+        if reader.media.read_errors or reader.media.truncated:
             run.warn("SourceTruncated", "the file is damaged or ends early: only what could be read was captured")
 
 

@@ -6,18 +6,21 @@ import errno
 import os
 from collections import deque
 from fractions import Fraction
-from typing import BinaryIO, Self, TypeAlias
+from typing import BinaryIO, Self, TypeAlias, cast
 
 import av
+from av.codec import CodecContext
 from av.container import InputContainer
 from av.packet import Packet
 from av.stream import Discard
+from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
 from worker.errors import Code, TaskError
 from worker.media.access import Access, classifier
 from worker.media.clock import Continuity
 from worker.media.cover import is_real_video
+from worker.media.extent import is_truncated
 from worker.media.plan import Limits
 
 VideoPacket: TypeAlias = "Packet[VideoStream]"
@@ -34,6 +37,9 @@ SEEKABLE = frozenset({"mov", "matroska"})
 DISCONTINUOUS = frozenset({"mpegts", "mpeg", "ogg"})
 """Demuxers of containers that are often cut together, with a clock that jumps (AVFMT_TS_DISCONT)."""
 
+UNTOLD = frozenset({"mjpeg"})
+"""Decoders that give damaged pictures, with parts that were never written, without a word unless they are strict."""
+
 MAX_READ_ERRORS = 100
 """Errors of the demuxer in a row after which the file counts as ended."""
 
@@ -44,7 +50,8 @@ CLASSIFIED_BYTES = 64 * 1024
 class Media:
     """One open file and its video stream. A context manager; belongs to one thread.
 
-    `video` is None for a file with no real video stream (audio with or without a cover).
+    `video` is None for a file with no real video stream (audio with or without a cover). While `strict`, which counts
+    when a file is opened, the decoder fails at damage rather than to make up for it.
     """
 
     def __init__(self, file: BinaryIO, limits: Limits) -> None:
@@ -53,13 +60,14 @@ class Media:
         self.packets_read = 0
         self.read_errors = 0
         self.seeks = 0
+        self.strict = True
         self._limits = limits
         self._open()
 
     def _open(self) -> None:
         self.container = _open(self.file, self._limits)
         try:
-            self.video = _choose(self.container, self._limits)
+            self.video = _choose(self.container, self._limits, strict=self.strict)
         except BaseException:
             self.container.close()
             raise
@@ -104,6 +112,10 @@ class Media:
             except av.error.FFmpegError:
                 errors += 1
                 self.read_errors += 1
+                self._demuxed = self.container.demux(self.stream)
+                continue
+            except IndexError:  # PyAV's, of a packet of a stream that has only now appeared
+                errors += 1
                 self._demuxed = self.container.demux(self.stream)
                 continue
             if packet is None or (packet.size == 0 and packet.pts is None and packet.dts is None):
@@ -156,12 +168,28 @@ class Media:
         rate = self.stream.average_rate or self.stream.guessed_rate
         return 1 / Fraction(rate) if rate else Fraction(1, 25)
 
+    def lenient_decoder(self) -> VideoCodecContext | None:
+        """Make another decoder for single packets, that is not strict; None where strictness cannot be done without."""
+        context = self.stream.codec_context
+        if context.name in UNTOLD:
+            return None
+        lenient = cast("VideoCodecContext", CodecContext.create(context.name, "r"))
+        lenient.extradata = context.extradata
+        lenient.thread_count = 1
+        lenient.options = {"max_pixels": str(self._limits.max_pixels)}
+        return lenient
+
     def shown_for(self, duration: int | None) -> Fraction:
         """Ticks that a frame is on screen, of which the file says `duration`; nominal where that is not known.
 
         One tick is what FFmpeg says after a seek in files whose frame rate it takes for one frame a tick.
         """
         return Fraction(duration) if duration and duration > 1 else self.frame_interval_s() / self.time_base
+
+    @property
+    def truncated(self) -> bool:
+        """Whether the file ends before its index or header says."""
+        return self.video is not None and is_truncated(self.file, self.format_name, self.video)
 
     def __enter__(self) -> Self:
         return self
@@ -225,7 +253,7 @@ def _open(file: BinaryIO, limits: Limits) -> InputContainer:
         raise TaskError(Code.CORRUPT_MEDIA, f"the source cannot be opened: {error.strerror}") from error
 
 
-def _choose(container: InputContainer, limits: Limits) -> VideoStream | None:
+def _choose(container: InputContainer, limits: Limits, *, strict: bool) -> VideoStream | None:
     """Find the first real video stream and stop the demuxer from reading any other."""
     video = next((stream for stream in container.streams.video if is_real_video(stream)), None)
     if video is None:
@@ -238,5 +266,8 @@ def _choose(container: InputContainer, limits: Limits) -> VideoStream | None:
         raise TaskError(Code.UNSUPPORTED_MEDIA, "the video stream's codec is unknown, or has no decoder here")
     check_size(context.width, context.height, limits)
     context.thread_count = 1  # a slot is one core: tasks run side by side, not threads
+    context.copy_opaque = True
     context.options = {"max_pixels": str(limits.max_pixels)}
+    if strict or context.name in UNTOLD:
+        context.options |= {"err_detect": "explode"}
     return video

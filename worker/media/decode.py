@@ -18,7 +18,7 @@ from worker.errors import Code, TaskError
 from worker.media.access import Access
 from worker.media.ahead import SEEK_AHEAD_S, ReadAhead
 from worker.media.container import Media, VideoPacket, check_size
-from worker.media.decoder import Decoder, SpoiledError
+from worker.media.decoder import Decoder, Spoiled, SpoiledError
 from worker.media.plan import Limits
 from worker.media.timeline import has_order, key_packets
 
@@ -57,7 +57,7 @@ class FrameReader:
         self._decoder = Decoder(media, limits)
         self._current: VideoFrame | None = None
         if not self._ahead.timed:
-            self._decoder.distrust_times()
+            self._decoder.change(Spoiled.UNORDERED)
         self.origin_pts = self._first_pts() if origin_pts is None else origin_pts
 
     @property
@@ -110,21 +110,40 @@ class FrameReader:
             self._current = self._decoder.ready.popleft()
             self._decode_next()  # one more tells whether this is the last
         except SpoiledError as spoiled:
-            last = 0 if self._current is None else _pts(self._current)
             self._again(spoiled)
-            self._go_to(last)
-            return self.following()
+            return self._following_again()
         return self.current()
+
+    def _following_again(self) -> Shot | None:
+        """Find the frame after the one last given, after another start."""
+        last = None if self._current is None else _pts(self._current)
+        self._current = None
+        if last is None:
+            return self.following()
+        self._go_to(last)
+        shot = self.current()
+        return shot if shot.pts > last else self.following()
 
     def keyframes(self, start_s: Fraction) -> Iterator[Shot]:
         """Yield each frame from `start_s` on that decodes on its own, from its packet alone."""
         first = self.origin_pts + -int((self.tolerance_s - start_s) // self._time_base)
+        if self._decoder.decoded:
+            self._rewind()
+        while True:
+            try:
+                for shot in self._keyframes_from(first):
+                    yield shot
+                    first = shot.pts + 1
+                return
+            except SpoiledError as spoiled:
+                self._again(spoiled)
+
+    def _keyframes_from(self, first: int) -> Iterator[Shot]:
         if not self._ahead.timed:
             yield from self._marked_keyframes(first)
             return
-        if self._decoder.decoded:
-            self._rewind()
-        for packet in key_packets(self._media, first if start_s > SEEK_AHEAD_S else None):
+        far = (first - self.origin_pts) * self._time_base > SEEK_AHEAD_S
+        for packet in key_packets(self._media, first if far else None):
             if packet.pts is None or packet.pts < first or self._media.access(packet) < Access.ALONE:
                 continue
             frame = self._alone(packet)
@@ -205,9 +224,8 @@ class FrameReader:
             self._decode_one(None)
 
     def _again(self, spoiled: SpoiledError) -> None:
-        if spoiled.unordered:
-            self._ahead.timed = False
-            self._decoder.distrust_times()
+        self._decoder.change(spoiled.reason)
+        self._ahead.timed &= spoiled.reason is not Spoiled.UNORDERED
         self._rewind()
 
     def _rewind(self) -> None:

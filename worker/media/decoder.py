@@ -1,13 +1,18 @@
 """Packets in, good frames out: what is sent to FFmpeg's decoder, and which of the frames it returns are believed.
 
 Knows no wanted times and no containers' seeks. A damaged packet spoils every frame from it on to the next keyframe,
-since they are predicted from it: those frames are not given.
+since they are predicted from it: those frames are not given. So decoders are strict: they fail at damage, where
+FFmpeg would else make up for it, with pictures that depend on what was decoded before. Some files break their codec's
+rules without being damaged: where the first packet shows that, decoding is lenient, and since damage then only shows
+when a frame comes out, frames are held back until nothing that was sent before them can still turn out to be damaged.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass
+from enum import Enum
 
 import av
 from av.video.codeccontext import VideoCodecContext
@@ -20,26 +25,50 @@ from worker.media.container import Media, VideoPacket
 from worker.media.plan import Limits
 
 REMEMBERED = 256
-"""Times of sent packets that are remembered, to know a stale frame."""
+"""Sent packets that are remembered, for damage that shows late."""
+
+HELD_FRAMES = 16
+"""Frames after which every frame that was sent before has come out: the most that any codec reorders."""
 
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A packet that was read, and what decoding can do from it on."""
+    """A packet that was read, what decoding can do from it on, and whether it is the file's first."""
 
     packet: VideoPacket
     access: Access
+    first: bool
+
+
+@dataclass(slots=True, eq=False)
+class Sent:
+    """What is known of a packet that was given to the decoder in a `run`; its frame carries it as `opaque`.
+
+    `damaged` itself, or `spoiled` by damage before it.
+    """
+
+    run: int
+    pts: int | None
+    access: Access
+    first: bool
+    damaged: bool = False
+    spoiled: bool = False
+
+
+class Spoiled(Enum):
+    """Why what was decoded since the last restart cannot be trusted."""
+
+    IRREGULAR = "strictness fails at what is not damaged: decode leniently"
+    SKIPPED = "what others refer to, or half of a picture, may have been skipped: skip nothing"
+    UNORDERED = "times do not grow in the order of frames: decode all, in order"
 
 
 class SpoiledError(Exception):
-    """What was decoded since the last restart cannot be trusted: start again.
+    """What was decoded since the last restart cannot be trusted: start again, in another way."""
 
-    `unordered`: the times of frames do not grow in the order they are shown, so they have to be decoded in order.
-    """
-
-    def __init__(self, *, unordered: bool) -> None:
-        super().__init__("frames out of order" if unordered else "fields were skipped")
-        self.unordered = unordered
+    def __init__(self, reason: Spoiled) -> None:
+        super().__init__(reason.value)
+        self.reason = reason
 
 
 class Decoder:
@@ -55,6 +84,7 @@ class Decoder:
         progressive = self._context.field_order in (0, 1)  # unknown is mostly progressive
         self._skips = self._context.name == "h264" and progressive
         self._best_effort: BestEffort | None = None
+        self._run = 0
         self.restart()
 
     @property
@@ -64,60 +94,102 @@ class Decoder:
     def restart(self) -> None:
         """Forget what was sent; what comes next has to be a clean start."""
         self._context.flush_buffers()
+        self._run += 1
         self.ready.clear()
         self.drained = False
         self._skipped = False
-        self._sent: deque[int] = deque(maxlen=REMEMBERED)
+        self._sent: deque[Sent] = deque(maxlen=REMEMBERED)
+        self._held: deque[tuple[VideoFrame, Sent]] = deque()
         self._newest: int | None = None
         self._dirty = False
         self._good_from: int | None = None
-        self._spoiled: set[int | None] = set()
+        self._best_effort = self._new_best_effort() if self._best_effort else None
 
-    def distrust_times(self) -> None:
-        """Give frames the times that their order tells, from a start at the file's first packet on."""
+    def _new_best_effort(self) -> BestEffort:
         interval = round(self._media.frame_interval_s() / self._media.time_base)
-        self._best_effort = BestEffort(max(interval, 1))
+        return BestEffort(max(interval, 1))
+
+    def change(self, reason: Spoiled) -> None:
+        """Decode in the way that `reason` asks for, from the next restart on."""
         self._skips = False
+        if reason is Spoiled.IRREGULAR:
+            self._media.strict = False
+        elif reason is Spoiled.UNORDERED:
+            self._best_effort = self._new_best_effort()
 
     def send(self, held: Held, target: int | None) -> None:
         """Decode a packet; of what precedes `target` only what others refer to. Raises `SpoiledError`."""
         packet = held.packet
-        if self._dirty and held.access >= Access.ALONE:
-            self._dirty = False
-            self._good_from = packet.pts
-        leading = packet.pts is not None and self._good_from is not None and packet.pts < self._good_from
-        if self._dirty or leading:
-            self._spoiled.add(packet.pts)
-        else:
-            self._spoiled.discard(packet.pts)
-        if packet.pts is not None:
-            self._sent.append(packet.pts)
+        if self._dirty and held.access is Access.RESET:  # a decoder that knows nothing of the damage goes on here
+            self._decode(None)
+            self._context.flush_buffers()
+        sent = packet.opaque = Sent(self._run, packet.pts, held.access, held.first)
+        self._sent.append(sent)
+        self._judge(sent)
+        if packet.is_corrupt:
+            self._stop_skipping()  # something is missing before it
         if self._skips:
             early = target is not None and packet.pts is not None and packet.pts < target
             self._context.skip_frame = "NONREF" if early else "DEFAULT"
             self._skipped |= early
-        self._decode(packet)
+        self._decode(packet, sent)
+
+    def _stop_skipping(self) -> None:
+        self._skips = False
+        if self._skipped:
+            raise SpoiledError(Spoiled.SKIPPED)
+
+    def _judge(self, sent: Sent) -> None:
+        """Settle whether a packet is spoiled by damage before it."""
+        if self._dirty and sent.access >= Access.ALONE and not sent.damaged:
+            self._dirty = False
+            self._good_from = sent.pts
+        leading = sent.pts is not None and self._good_from is not None and sent.pts < self._good_from
+        sent.spoiled |= self._dirty or leading
 
     def drain(self) -> None:
         """Get the frames that the decoder holds back, at the end of the stream. Raises `SpoiledError`."""
         self.drained = True
         self._decode(None)
+        self._release(0)
 
-    def _decode(self, packet: VideoPacket | None) -> None:
+    def _decode(self, packet: VideoPacket | None, sent: Sent | None = None) -> None:
         try:
             frames = self._context.decode(packet)
         except av.error.FFmpegError:
-            self._damage(None if packet is None else packet.pts)
+            if packet is not None and sent is not None and sent.first:
+                self._check_rules(packet)
+            self._damage(sent)
+            if self._best_effort is not None and packet is not None and packet.dts is None:
+                self._best_effort.time(None, None)  # what is lost takes its time
             return
         self._count(len(frames))
         for frame in frames:
             self._accept(frame)
 
-    def _damage(self, pts: int | None) -> None:
+    def _damage(self, sent: Sent | None) -> None:
+        """Spoil a packet, None where it is not known which, and what was sent after it up to the next keyframe."""
         self.damaged += 1
+        self._stop_skipping()  # what nothing seems to refer to may only seem so
         self._dirty = True
         self._good_from = None
-        self._spoiled.add(pts)
+        if sent is not None:
+            sent.damaged = sent.spoiled = True
+        later = False
+        for each in self._sent:
+            if later:
+                self._judge(each)
+            later |= each is sent
+
+    def _check_rules(self, packet: VideoPacket) -> None:
+        """Raise `SpoiledError` if the file's first packet, which failed strictly, decodes with no damage noticed."""
+        lenient = self._media.lenient_decoder() if self._media.strict else None
+        if lenient is None:
+            return
+        with suppress(av.error.FFmpegError):
+            frames = [*lenient.decode(packet), *lenient.decode(None)]
+            if frames and not any(frame.is_corrupt for frame in frames):
+                raise SpoiledError(Spoiled.IRREGULAR)
 
     def _count(self, frames: int) -> None:
         self.decoded += frames
@@ -128,42 +200,58 @@ class Decoder:
             )
 
     def _accept(self, frame: VideoFrame) -> None:
-        if frame.interlaced_frame and self._skips:
-            self._skips = False  # the fields of a picture may be packets of their own: one alone must not be skipped
-            if self._skipped:
-                raise SpoiledError(unordered=False)
-        if self._best_effort is None and (frame.pts is None or frame.pts not in self._sent):
+        if frame.interlaced_frame:
+            self._stop_skipping()  # the fields of a picture may be packets of their own
+        sent = frame.opaque
+        if not isinstance(sent, Sent) or sent.run != self._run:
             return  # stale: from before the last restart
+        if self._best_effort is not None:
+            frame.pts = self._best_effort.time(frame.pts, frame.dts)
         if frame.is_corrupt:
-            self._damage(frame.pts)
-        elif frame.pts in self._spoiled:
-            self.damaged += 1
+            self._damage(sent)
         elif self._in_order(frame):
             self._newest = frame.pts
-            self.ready.append(frame)
+            self._held.append((frame, sent))
+        self._release(0 if self._media.strict else HELD_FRAMES)
+
+    def _release(self, keep: int) -> None:
+        """Let frames go that nothing can spoil any more."""
+        while len(self._held) > keep:
+            frame, sent = self._held.popleft()
+            if sent.spoiled:
+                self.damaged += 1
+            else:
+                self.ready.append(frame)
 
     def _in_order(self, frame: VideoFrame) -> bool:
-        """Set the frame's time if that has to be guessed; tell whether it is not before the last frame's.
+        """Tell whether a frame's time is not before the last frame's.
 
         Damage upsets the order: then frames are left out. Otherwise it is the file's times that are wrong.
         """
-        if self._best_effort is not None:
-            frame.pts = self._best_effort.time(frame.pts, frame.dts)
-        if self._newest is None or (frame.pts is not None and frame.pts >= self._newest):
+        if frame.pts is None:
+            raise SpoiledError(Spoiled.UNORDERED)
+        if self._newest is None or frame.pts >= self._newest:
             return True
         if not self.damaged:
-            raise SpoiledError(unordered=True)
+            raise SpoiledError(Spoiled.UNORDERED)
         return False
 
     def alone(self, packets: list[VideoPacket]) -> VideoFrame | None:
-        """Decode the first of `packets`, and further fields of its picture, with nothing before; None if that fails."""
-        pts = packets[0].pts
+        """Decode the first of `packets`, and further fields of its picture, with nothing before; None if that fails.
+
+        Raises `SpoiledError`.
+        """
         frames: list[VideoFrame] = []
+        failed = False
         try:
             for packet in (*packets, None):
                 frames += self._context.decode(packet)
         except av.error.FFmpegError:
-            frames = []
+            failed = True
         self.restart()
         self._count(len(frames))
-        return next((frame for frame in frames if frame.pts == pts and not frame.is_corrupt), None)
+        frame = next((frame for frame in frames if frame.pts == packets[0].pts), None)
+        if not failed and not (frame and frame.is_corrupt):
+            return frame
+        self.damaged += 1
+        return None

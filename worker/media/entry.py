@@ -4,6 +4,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
+from av.video.frame import VideoFrame
+
 from worker.errors import Code, TaskError
 from worker.media.decode import Shot
 from worker.media.fingerprint import dhash
@@ -52,10 +54,12 @@ class EntryRun:
         self.output = Output(entry, plan, limits, timeline.start_s, timeline.aspect)
         self.error: TaskError | None = None
         self._selection = plan.selection
+        self._limits = limits
         self._last_only = plan.last_only
         self.timeline = timeline
         self._warnings: dict[str, str] = {}
-        self._sampled = False
+        self._samples = 0
+        self._hashed: VideoFrame | None = None
         self._hash: int | None = None
         self._last_s: Fraction | None = None
         self._best: Best[Image] | None = None
@@ -103,15 +107,22 @@ class EntryRun:
         if self.wanted_s is None:
             return
         asked = self._asked(self.wanted_s, shot)
+        if self._is_keyframe_missed(asked, shot):
+            self._step(shot)
+            return
         try:
             if self._is_past_end(asked, shot):
                 self.wanted_s = None
                 return
-            self._sampled = True
+            self._count_sample()
             yield from self._keep(Choice(shot, asked))
         except TaskError as error:
             self.fail(error)
         self._step(shot)
+
+    def _is_keyframe_missed(self, asked: Fraction, shot: Shot) -> bool:
+        """Tell whether a keyframe was damaged, so that this shot is only the nearest good frame."""
+        return self._selection.mode is Mode.KEYFRAME and abs(shot.time_s - asked) > self.timeline.tolerance_s
 
     def _step(self, shot: Shot) -> None:
         """Move on to the next wanted time, None when the entry is complete."""
@@ -128,7 +139,7 @@ class EntryRun:
         ends = [end for end in (self.timeline.end_s, shot.end_s) if end is not None]
         if not ends or asked + self.timeline.tolerance_s < min(ends):
             return False
-        if self._sampled:
+        if self._samples:
             return True
         start, length = float(self._selection.start_s), float(min(ends) - self.timeline.start_s)
         if self._selection.mode is Mode.INTERVAL and self._selection.number == 1:
@@ -151,10 +162,19 @@ class EntryRun:
         if self._best is None:
             yield from self.output.add(choice)
         elif choice.score is not None and self._best.admits(choice.score):
-            self._best.add(choice.score, self.output.draw(choice))
+            self.output.hold(choice, choice.score, self._best)
+
+    def _count_sample(self) -> None:
+        """Bound what one sampled far into nothing may cost: a damaged time may lie years ahead."""
+        self._samples += 1
+        if self._samples > self._limits.max_decoded_frames:
+            message = f"more than {self._samples - 1} samples would have to be taken (decoded_frames)"
+            raise TaskError(Code.LIMIT_EXCEEDED, message)
 
     def _scored(self, choice: Choice) -> Choice:
-        bits = dhash(*luma(choice.shot.frame))
+        known = self._hash if choice.shot.frame is self._hashed else None
+        bits = dhash(*luma(choice.shot.frame)) if known is None else known
+        self._hashed = choice.shot.frame
         value = score(bits, self._hash)
         self._hash = bits
         return replace(choice, dhash=bits, score=value)

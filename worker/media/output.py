@@ -13,6 +13,9 @@ from worker.media.plan import EntryPlan, Image, Limits
 from worker.media.raster import Renderer
 from worker.media.select import Best
 
+HELD_BYTES = 256 * 2**20
+"""Images that an entry keeps back until the best of them are known, at most."""
+
 
 @dataclass(frozen=True, slots=True)
 class Choice:
@@ -43,6 +46,7 @@ class Output:
         self._renderer = Renderer(plan.rendition)
         self._last: tuple[Fraction, Image] | None = None
         self._held: Choice | None = None
+        self._held_bytes = 0
 
     @property
     def aspect_changed(self) -> bool:
@@ -62,6 +66,18 @@ class Output:
         self._last = (choice.shot.time_s, image)
         self.stored += 1
         yield replace(image, index=self.found)
+
+    def hold(self, choice: Choice, score: Fraction, best: Best[Image]) -> None:
+        """Draw a frame that is among the best so far. Raises `LimitExceeded` where those take too much memory."""
+        image = self.draw(choice)
+        dropped = best.add(score, image)
+        self._held_bytes += len(image.data) - (len(dropped.data) if dropped else 0)
+        if self._held_bytes > HELD_BYTES:
+            message = (
+                f"the {self._plan.selection.number} best images take more than {HELD_BYTES >> 20} MiB while they are "
+                "chosen; a smaller Number, Width, Height or Quality takes less"
+            )
+            raise TaskError(Code.LIMIT_EXCEEDED, message)
 
     def best(self, best: Best[Image]) -> Iterator[Image]:
         """Yield the images that were ranked highest, in time order."""

@@ -64,6 +64,11 @@ class SegmentMedia(Media):
         """The index of the segment that was read last."""
         return self._stream.place
 
+    @property
+    def truncated(self) -> bool:
+        """No: segments are given as wholes."""
+        return False
+
     def seek(self, pts: int) -> bool:  # noqa: ARG002
         """Do nothing: what lies ahead is come to by reading on."""
         return True
@@ -77,7 +82,7 @@ class SegmentMedia(Media):
     def skip_to_start(self) -> VideoPacket | None:
         """Move to the next clean keyframe and return it, to be read again; None if there is none."""
         while (packet := self.read()) is not None:
-            if packet.pts is not None and not packet.is_discard and self.access(packet) is Access.CLEAN:
+            if packet.pts is not None and not packet.is_discard and self.access(packet) >= Access.CLEAN:
                 self.unread([packet])
                 return packet
         return None
@@ -186,6 +191,8 @@ class Run:
         """List where the keyframes are that decode on their own, from `start_s` on."""
         origin_pts = self.origin_pts
         with self.open() as media, self.land(start_s, media) or media as start:
+            if not has_order(start):
+                return [shot.time_s for shot in self.reader(start).keyframes(start_s)]
             first = origin_pts + int((start_s - TOLERANCE_S) // start.time_base)
             return [(pts - origin_pts) * start.time_base for pts in key_pts(start, first)]
 

@@ -40,12 +40,11 @@ class Best(Generic[Item]):
         """Whether an item of this score, coming now, belongs to the best so far."""
         return len(self._heap) < self._number or value > self._heap[0][0]
 
-    def add(self, value: Fraction, item: Item) -> None:
-        """Take in an item that `admits` let through; the worst leaves when there are too many."""
+    def add(self, value: Fraction, item: Item) -> Item | None:
+        """Take in an item that `admits` let through; the worst leaves when there are too many, and is returned."""
         self._seen += 1
         heapq.heappush(self._heap, (value, -self._seen, item))
-        if len(self._heap) > self._number:
-            heapq.heappop(self._heap)
+        return heapq.heappop(self._heap)[2] if len(self._heap) > self._number else None
 
     def in_order(self) -> list[Item]:
         """Return what is kept, in the order it came."""

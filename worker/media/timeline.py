@@ -12,6 +12,9 @@ from worker.media.container import Media, VideoPacket
 
 PEEKED_PACKETS = 64
 
+BEFORE_ALL = -(2**63)
+"""A time before every packet's."""
+
 
 def _peek(media: Media, enough: Callable[[VideoPacket, VideoPacket], bool]) -> list[VideoPacket]:
     """Look at packets until `enough(first, last)`, at most `PEEKED_PACKETS`; leaves the media as it was."""
@@ -33,7 +36,7 @@ def first_pts(media: Media) -> int | None:
         return None
     packets = _peek(media, _decoded_after_first_shown)
     times = [packet.pts for packet in packets if packet.pts is not None and not packet.is_discard]
-    if not times or len(times) < len(packets) or media.access(packets[0]) is not Access.CLEAN:
+    if not times or len(times) < len(packets) or media.access(packets[0]) < Access.CLEAN:
         return None
     return times[0] if min(times) == times[0] else None
 
@@ -86,19 +89,30 @@ def key_packets(media: Media, start_pts: int | None = None) -> Iterator[VideoPac
     """
     if start_pts is not None and media.seekable and not media.seek(start_pts):
         media.rewind()
-    if media.format_name != "mov":
-        media.stream.discard = Discard.nonkey
-    skipped_to = None
+    if media.format_name == "mov":
+        yield from _indexed_key_packets(media)
+        return
+    media.stream.discard = Discard.nonkey
     while (packet := media.read()) is not None:
-        early = skipped_to is not None and packet.dts is not None and packet.dts < skipped_to
-        if packet.is_keyframe and not early:
+        if packet.is_keyframe:
             yield packet
-            if media.format_name == "mov" and packet.dts is not None:
-                skipped_to = _skip_to_key_after(media, packet.dts)
 
 
-def _skip_to_key_after(media: Media, dts: int) -> int | None:
-    """Seek to the next keyframe of an MP4 file's index; give its dts, or None where the index ends (fragments).
+def _indexed_key_packets(media: Media) -> Iterator[VideoPacket]:
+    skips = True
+    given_dts = next_dts = BEFORE_ALL
+    while (packet := media.read()) is not None:
+        dts = packet.dts if packet.dts is not None else given_dts + 1
+        if dts <= given_dts:  # the index is damaged, and led back
+            skips, next_dts = False, BEFORE_ALL
+        elif packet.is_keyframe and dts >= next_dts:
+            yield packet
+            given_dts = dts
+            next_dts = _skip_to_key_after(media, dts) if skips else BEFORE_ALL
+
+
+def _skip_to_key_after(media: Media, dts: int) -> int:
+    """Seek to the next keyframe of an MP4 file's index; give its dts, or `BEFORE_ALL` where the index ends (fragments).
 
     FFmpeg's own skipping (`Discard.nonkey`) forgets to count the composition offsets of what it skips, and so gives
     the keyframes of files with B-frames a wrong pts (`mov_read_packet`, up to 8.0).
@@ -106,7 +120,7 @@ def _skip_to_key_after(media: Media, dts: int) -> int | None:
     entries = media.stream.index_entries
     place = entries.search_timestamp(dts + 1, backward=False)
     if place < 0:
-        return None
+        return BEFORE_ALL
     found = entries[place].timestamp
     after = entries.search_timestamp(found + 1, backward=False)
     # From its dts FFmpeg would land one keyframe early where later packets are shown before this one (open GOP).
