@@ -21,6 +21,8 @@ OWNERS = {
             "timeline",
             "decode",
             "decoder",
+            "entry",
+            "extent",
             "scaler",
             "filtering",
             "deinterlace",
