@@ -19,7 +19,7 @@ LIMITS = Limits(max_pixels=9_000_000, max_side=16_384, max_decoded_frames=5_000)
 HONEST = {Code.CORRUPT_MEDIA, Code.UNSUPPORTED_MEDIA, Code.LIMIT_EXCEEDED, Code.RESOURCE_NOT_FOUND}
 SMALL = Rendition(width=16, height=16)
 SILENT = {"libdav1d", "ffv1", "rv10", "rv20"}
-"""Decoders that make up for damage without a word, even when they are told to be strict: nothing tells their good frames."""
+"""Decoders that make up for damage without a word, even when told to be strict: nothing tells their good frames."""
 ENTRIES = (
     Selection(Mode.INTERVAL),
     Selection(Mode.INTERVAL, interval_s=Fraction(37, 100), number=20),
@@ -93,7 +93,12 @@ def given(path: Path) -> Iterator[tuple[int, str]]:
                     reader = FrameReader(media, LIMITS, first_pts(media))
                     yield from ((shot.pts, digest(shot.frame)) for shot in walk(reader))
         except TaskError as error:
-            assert error.code in HONEST, error
+            _assert_honest(error)
+
+
+def _assert_honest(error):
+    assert error.code in HONEST, error
+    assert error.message
 
 
 def _every(reader):
@@ -124,8 +129,7 @@ def outcomes(path: Path, plan: CapturePlan) -> set[str]:
                     images[event.entry] += 1
                 last = event
     except TaskError as error:
-        assert error.code in HONEST, error
-        assert error.message
+        _assert_honest(error)
         return {error.code}
     assert isinstance(last, Report)
     codes = set()

@@ -199,7 +199,7 @@ async def test_a_reader_sees_whole_objects_only(store, at):
         try:
             data = await store.read(at(), 0, 7 * MIB, info.etag)
         except TaskError as error:
-            assert "changed while being read" in error.message  # noqa: PT017
+            assert "changed while being read" in error.message
             continue
         assert data in versions
         seen.add(data[0])
