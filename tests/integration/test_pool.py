@@ -467,7 +467,7 @@ def open_files():
 async def test_a_decoder_that_cannot_be_started_is_no_crash_of_the_task(monkeypatch):
     """What the fork server does when the machine has no process left, in this process instead of its own."""
     worker_end, server_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    worker_end.setblocking(False)  # noqa: FBT003
+    worker_end.setblocking(False)
     forkserver = forkserver_module.ForkServer(server_end, capture=None, data_limit_bytes=0)
 
     def refuse():
@@ -564,7 +564,7 @@ async def test_the_decoder_has_no_credentials_no_descriptors_and_little_rights(m
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hunter2")
     monkeypatch.setenv("FRAME_CAPTURE_AMQP__URL", "amqp://user:hunter2@broker")
     reader, writer = os.pipe()
-    os.set_inheritable(writer, True)  # noqa: FBT003
+    os.set_inheritable(writer, True)
     try:
         async with make_pool(slots=2) as pool:
             image, _ = await run(pool, do="tell")

@@ -34,7 +34,7 @@ NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 def image(index, entry=0, size=10, **more):
     data = index.to_bytes(2, "big") * (size // 2)
     return Image(
-        entry, index, Fraction(index), Fraction(index), index * 100, True, 4, 3, data,  # noqa: FBT003
+        entry, index, Fraction(index), Fraction(index), index * 100, True, 4, 3, data,
         hashlib.sha256(data).hexdigest(), **more,
     )  # fmt: skip
 

@@ -36,7 +36,7 @@ def make_task(*uris):
 def image(index, size=10, entry=0, **more):
     data = bytes([index % 256]) * size
     return Image(
-        entry, index, Fraction(index, 3), Fraction(0), 7, True, 4, 3, data,  # noqa: FBT003
+        entry, index, Fraction(index, 3), Fraction(0), 7, True, 4, 3, data,
         hashlib.sha256(data).hexdigest(), **more,
     )  # fmt: skip
 

@@ -139,7 +139,7 @@ def test_a_field_of_another_type_or_an_unknown_message_is_refused(header):
 
 @pytest.mark.parametrize("pair", ["[1, 0]", "[1, -2]", "[1]", "[1, 2, 3]", "[1.0, 2]", '"1/2"', "null", "1"])
 def test_only_a_pair_of_integers_is_a_fraction(pair):
-    image = Image(0, 1, Fraction(1, 3), Fraction(0), 0, True, 1, 1, b"", "")  # noqa: FBT003
+    image = Image(0, 1, Fraction(1, 3), Fraction(0), 0, True, 1, 1, b"", "")
     header = wire.pack(image)[0][wire.PREFIX.size :].decode()
     assert header.count("[1, 3]") == 1
     with pytest.raises(wire.WireError):
