@@ -21,7 +21,8 @@ from worker.ports import BrokerLostError
 SETTLE_S = 10
 PARK_REASON_BYTES = 1024
 # What the broker writes into a message, or obeys in one: on a copy it would be untrue, or send it elsewhere.
-BROKER_HEADERS = ("x-death", "x-first-death-", "x-last-death-", "x-delivery-count", "x-acquired-count", "CC", "BCC")
+BROKER_HEADERS = ("x-death", "x-first-death-", "x-last-death-", "x-delivery-count", "x-acquired-count")
+ROUTING_HEADERS = ("CC", "BCC")
 
 log = logging.getLogger(__name__)
 
@@ -139,7 +140,7 @@ def _may_be_copied(name: str, value: object) -> bool:
 
     A task must not become impossible to retry or park because of a header that nobody here looks at.
     """
-    if name.startswith(BROKER_HEADERS):
+    if name.startswith(BROKER_HEADERS) or name in ROUTING_HEADERS:
         return False
     try:
         encode.field_table(cast("FieldTable", {name: value}))
