@@ -31,25 +31,23 @@ _RESETTING = frozenset({
     "mpeg4", "png", "prores", "rawvideo", "theora", "utvideo", "vp8", "vp9",
 })  # fmt: skip
 
-Classify = Callable[[bytes, bool], Access]
+Classify = Callable[[bytes], Access]
 
 
 def classifier(codec: str, extradata: bytes, container: str) -> Classify:
-    """Make the function `(packet bytes, marked as keyframe) -> Access` for a stream.
+    """Make the function that tells what a packet that is marked as a keyframe is worth, from its bytes.
 
     Of a codec that is not known to reset its state at keyframes they count as `ALONE`: it is decoded from the start.
     """
     if codec == "h264":
-        return lambda data, marked: _h264(data, _length_size(extradata, 4)) if marked else Access.NONE
+        return lambda data: _h264(data, _length_size(extradata, 4))
     if codec == "hevc":
-        return lambda data, marked: _hevc(data, _length_size(extradata, 21)) if marked else Access.NONE
+        return lambda data: _hevc(data, _length_size(extradata, 21))
     if codec in {"mpeg1video", "mpeg2video"}:
-        return lambda data, marked: _mpeg12(data) if marked else Access.NONE
-    if codec == "mpeg4" and container == "avi":  # packed B-frames: one packet holds several pictures
-        return lambda _data, marked: Access.ALONE if marked else Access.NONE
-    if codec in _RESETTING:
-        return lambda _data, marked: Access.RESET if marked else Access.NONE
-    return lambda _data, marked: Access.ALONE if marked else Access.NONE
+        return _mpeg12
+    packed = codec == "mpeg4" and container == "avi"  # one packet may hold several pictures (packed B-frames)
+    worth = Access.RESET if codec in _RESETTING and not packed else Access.ALONE
+    return lambda _data: worth
 
 
 def _length_size(extradata: bytes, position: int) -> int:

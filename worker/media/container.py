@@ -161,7 +161,7 @@ class Media:
         """Tell what decoding can do from this packet on."""
         if not packet.is_keyframe:
             return Access.NONE
-        return self._classify(bytes(memoryview(packet)[:CLASSIFIED_BYTES]), True)  # noqa: FBT003
+        return self._classify(bytes(memoryview(packet)[:CLASSIFIED_BYTES]))
 
     def frame_interval_s(self) -> Fraction:
         """The nominal time between frames; 1/25 s where the container tells none."""
