@@ -176,7 +176,7 @@ class Media:
         lenient = cast("VideoCodecContext", CodecContext.create(context.name, "r"))
         lenient.extradata = context.extradata
         lenient.thread_count = 1
-        lenient.options = {"max_pixels": str(self._limits.max_pixels)}
+        lenient.options = {"max_pixels": _padded(self._limits)}
         return lenient
 
     def shown_for(self, duration: int | None) -> Fraction:
@@ -233,7 +233,7 @@ def _open(file: BinaryIO, limits: Limits) -> InputContainer:
     options = {
         "format_whitelist": FORMATS,
         "protocol_whitelist": "",
-        "max_pixels": str(limits.max_pixels),
+        "max_pixels": _padded(limits),
         "max_streams": str(limits.max_streams),
     }
     file.seek(0)
@@ -253,6 +253,11 @@ def _open(file: BinaryIO, limits: Limits) -> InputContainer:
         raise TaskError(Code.CORRUPT_MEDIA, f"the source cannot be opened: {error.strerror}") from error
 
 
+def _padded(limits: Limits) -> str:
+    """The limit on pixels for FFmpeg, which counts rows as padded to 64 pixels; `check_size` has the exact one."""
+    return str(limits.max_pixels + 64 * limits.max_side)
+
+
 def _choose(container: InputContainer, limits: Limits, *, strict: bool) -> VideoStream | None:
     """Find the first real video stream and stop the demuxer from reading any other."""
     video = next((stream for stream in container.streams.video if is_real_video(stream)), None)
@@ -267,7 +272,7 @@ def _choose(container: InputContainer, limits: Limits, *, strict: bool) -> Video
     check_size(context.width, context.height, limits)
     context.thread_count = 1  # a slot is one core: tasks run side by side, not threads
     context.copy_opaque = True
-    context.options = {"max_pixels": str(limits.max_pixels)}
+    context.options = {"max_pixels": _padded(limits)}
     if strict or context.name in UNTOLD:
         context.options |= {"err_detect": "explode"}
     return video

@@ -182,7 +182,7 @@ class EntryRun:
     def finish(self) -> Iterator[Image]:
         """Give the images that could only be chosen at the end, and settle whether the entry succeeded."""
         try:
-            if self._best is not None:
+            if self._best is not None and self.error is None:
                 yield from self.output.best(self._best)
             yield from self.output.finish()
         except TaskError as error:
