@@ -6,8 +6,12 @@ from pathlib import Path
 COMPARED: Counter[tuple[str, str, str]] = Counter()
 EXACT: Counter[tuple[str, str, str]] = Counter()
 
-DEVIATIONS: dict[str, str] = {}
-"""Real files that are not exact, and why: nowhere else."""
+UNLISTED = "some keyframes are missing, since the file's index does not list them, and a capture reads no others"
+DEVIATIONS: dict[str, str] = {
+    "footage/chrome_advert_30s.mp4, keyframes": UNLISTED,
+    "timing/timestamps_360p.mp4, keyframes": UNLISTED,
+}
+"""Real files, and of which property, that are not exact, and why: nowhere else."""
 
 HEAD = """\
 # Formats and their exactness

@@ -152,13 +152,18 @@ class FrameReader:
 
     def _alone(self, packet: VideoPacket) -> VideoFrame | None:
         frame = self._decoder.alone([packet])
-        if frame is None or not frame.interlaced_frame or self._media.seekable:
-            return frame
-        second = self._media.read()  # may hold the picture's other field
-        if second is None:
-            return frame
-        self._media.unread([second])
-        return self._decoder.alone([packet, second])
+        if not self._media.seekable and self._may_be_field(frame):
+            second = self._media.read()
+            if second is not None:
+                self._media.unread([second])
+                frame = self._decoder.alone([packet, second])
+        self._decoder.damaged += frame is None
+        return frame
+
+    def _may_be_field(self, frame: VideoFrame | None) -> bool:
+        """Tell whether the other half of a picture may be in the next packet."""
+        context = self._media.stream.codec_context
+        return context.name == "h264" and (frame.interlaced_frame if frame else context.field_order > 1)
 
     def _marked_keyframes(self, first: int) -> Iterator[Shot]:
         self._go_to(first)

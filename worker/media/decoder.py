@@ -237,21 +237,11 @@ class Decoder:
         return False
 
     def alone(self, packets: list[VideoPacket]) -> VideoFrame | None:
-        """Decode the first of `packets`, and further fields of its picture, with nothing before; None if that fails.
-
-        Raises `SpoiledError`.
-        """
+        """Decode the first of `packets`, and further fields of its picture, with nothing before; None if that fails."""
         frames: list[VideoFrame] = []
-        failed = False
-        try:
+        with suppress(av.error.FFmpegError):
             for packet in (*packets, None):
                 frames += self._context.decode(packet)
-        except av.error.FFmpegError:
-            failed = True
         self.restart()
         self._count(len(frames))
-        frame = next((frame for frame in frames if frame.pts == packets[0].pts), None)
-        if not failed and not (frame and frame.is_corrupt):
-            return frame
-        self.damaged += 1
-        return None
+        return next((frame for frame in frames if frame.pts == packets[0].pts and not frame.is_corrupt), None)
