@@ -39,7 +39,7 @@ docs: setup ## Write the generated tables in docs/
 	@$(VENV_PYTHON) -m devkit.docs
 
 formats: setup ## Write docs/formats.md from a run of the exactness tests (with the shared media, about ten minutes)
-	@$(PYTHON) -m pytest -m "" --write-formats docs/formats.md tests/integration/test_real_media.py tests/unit/test_capture.py $(ARGS)
+	@$(VENV_PYTHON) -m pytest -m "" --write-formats docs/formats.md tests/integration/test_real_media.py tests/unit/test_capture.py $(ARGS)
 
 bench: setup ## Compare with the ffmpeg command line
 	@scripts/setup ffmpeg

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,8 @@ from devkit.interrupt import held
 
 MARK = "FRAME_CAPTURE_TEST_MARK"
 SCRIPT = """
+import faulthandler
+faulthandler.enable()  # so that `ended` can ask where it hangs
 from {module} import {server}
 with {server}():
     print("ready", flush=True)
@@ -34,14 +37,16 @@ def marked(mark):
 
 
 def wait_until(condition):
+    """Look again and again, with pauses: one that only yields the processor can starve whom it waits for."""
     deadline = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline, "never happened"
-        os.sched_yield()
+        time.sleep(0.001)
 
 
+@contextmanager
 def begun(server, tmp_path):
-    """Start the server in a process of its own."""
+    """Start the server in a process of its own; if that outlives the test, have it tell where it hangs."""
     module, mark = ("devkit.broker", "devkit.s3")[server != "broker"], secrets.token_hex(8)
     process = subprocess.Popen(
         [sys.executable, "-c", SCRIPT.format(module=module, server=server)],
@@ -50,14 +55,19 @@ def begun(server, tmp_path):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
-    return process, mark
+    with process:
+        try:
+            yield process, mark
+        finally:
+            if process.poll() is None:
+                process.send_signal(signal.SIGABRT)
+                pytest.fail("it hung:\n" + process.communicate()[1].decode())
 
 
 def assert_nothing_left(process, mark, tmp_path):
+    wait_until(lambda: process.poll() is not None)
     error = process.stderr.read().decode()
-    for stream in (process.stdin, process.stdout, process.stderr):
-        stream.close()
-    assert process.wait() == -signal.SIGINT, error
+    assert process.returncode == -signal.SIGINT, error
     assert error.rstrip().endswith("KeyboardInterrupt")
     try:
         wait_until(lambda: not marked(mark))  # the helpers were killed with their leader, but nobody waited for them
@@ -72,28 +82,25 @@ def assert_nothing_left(process, mark, tmp_path):
     [("broker", "epmd"), ("broker", "rabbitmq"), ("broker", "beam"), ("seaweed", "weed"), ("moto_server", "moto")],
 )
 def test_ctrl_c_again_and_again_while_a_server_starts_leaves_nothing(server, moment, tmp_path):
-    process, mark = begun(server, tmp_path)
-    wait_until(lambda: any(moment in line for pid, line in marked(mark).items() if pid != process.pid))
-    while process.poll() is None:
-        process.send_signal(signal.SIGINT)
-        wait_until(lambda: "State:\tR" not in status(process))  # it has had its time for this one
-    assert_nothing_left(process, mark, tmp_path)
+    with begun(server, tmp_path) as (process, mark):
+        wait_until(lambda: any(moment in line for pid, line in marked(mark).items() if pid != process.pid))
+        wait_until(lambda: pressed(process))
+        assert_nothing_left(process, mark, tmp_path)
 
 
-def status(process):
-    try:
-        return Path(f"/proc/{process.pid}/status").read_text()
-    except OSError:
-        return ""
+def pressed(process):
+    """Press Ctrl-C once more, unless the process is gone; tell whether it is."""
+    process.send_signal(signal.SIGINT)
+    return process.poll() is not None
 
 
 @pytest.mark.parametrize("server", ["broker", "seaweed"])
 def test_ctrl_c_twice_while_a_server_runs_leaves_nothing(server, tmp_path):
-    process, mark = begun(server, tmp_path)
-    assert process.stdout.readline() == b"ready\n"
-    process.send_signal(signal.SIGINT)
-    process.send_signal(signal.SIGINT)
-    assert_nothing_left(process, mark, tmp_path)
+    with begun(server, tmp_path) as (process, mark):
+        assert process.stdout.readline() == b"ready\n"
+        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGINT)
+        assert_nothing_left(process, mark, tmp_path)
 
 
 def test_ctrl_c_waits_for_the_end_of_the_block():
