@@ -68,7 +68,7 @@ def assert_nothing_left(process, mark, tmp_path):
     wait_until(lambda: process.poll() is not None)
     error = process.stderr.read().decode()
     assert process.returncode == -signal.SIGINT, error
-    assert error.rstrip().endswith("KeyboardInterrupt")
+    assert "KeyboardInterrupt" in error  # not always at the end: one more can come while Python tells of the first
     try:
         wait_until(lambda: not marked(mark))  # the helpers were killed with their leader, but nobody waited for them
     finally:
