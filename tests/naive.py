@@ -85,7 +85,9 @@ def plane_widths(frame):
 def decode_all(path: Path, *, keep=True, keys=False) -> Naive:
     """Decode a whole file, packet after packet, with default settings and one thread."""
     result = Naive()
-    with av.open(str(path), metadata_errors="replace") as container:
+    # Of a few packets FFmpeg does not recognise MPEG-TS by itself.
+    named = "mpegts" if path.suffix == ".ts" else None
+    with av.open(str(path), format=named, metadata_errors="replace") as container:
         stream = next(s for s in container.streams.video if not s.disposition.value & NOT_VIDEO)
         context = stream.codec_context
         context.thread_count = 1

@@ -1,9 +1,7 @@
-"""Opening media files: what FFmpeg is allowed to do, and which stream counts. Knows nothing of times or frames."""
+"""An open media file: which stream counts, and its packets. Knows nothing of times or frames."""
 
 from __future__ import annotations
 
-import errno
-import os
 from collections import deque
 from fractions import Fraction
 from typing import BinaryIO, Self, TypeAlias, cast
@@ -21,15 +19,11 @@ from worker.media.access import Access, classifier
 from worker.media.clock import Continuity
 from worker.media.cover import is_real_video
 from worker.media.extent import is_truncated
+from worker.media.opening import open_container, padded_pixels
 from worker.media.plan import Limits
+from worker.media.presentation import decoder_for, presentation
 
 VideoPacket: TypeAlias = "Packet[VideoStream]"
-
-FORMATS = (
-    "mov,matroska,mpegts,mpeg,avi,flv,asf,rm,ogg,gif,apng,mxf,ivf,mpegvideo,h264,hevc,"
-    "aac,mp3,wav,flac,ac3,eac3,aiff,ape"
-)
-"""Demuxers that may be used; those that open other files or the network are not among them."""
 
 SEEKABLE = frozenset({"mov", "matroska"})
 """Demuxers whose seeks land on the keyframe that their index names."""
@@ -50,8 +44,9 @@ CLASSIFIED_BYTES = 64 * 1024
 class Media:
     """One open file and its video stream. A context manager; belongs to one thread.
 
-    `video` is None for a file with no real video stream (audio with or without a cover). While `strict`, which counts
-    when a file is opened, the decoder fails at damage rather than to make up for it.
+    `video` is None for a file with no real video stream (audio with or without a cover); else `context` decodes it, and
+    `presentation` tells how its pictures are to be shown. While `strict`, which counts when a file is opened, the
+    decoder fails at damage rather than to make up for it.
     """
 
     def __init__(self, file: BinaryIO, limits: Limits) -> None:
@@ -65,9 +60,12 @@ class Media:
         self._open()
 
     def _open(self) -> None:
-        self.container = _open(self.file, self._limits)
+        self.container = open_container(self.file, self._limits)
         try:
-            self.video = _choose(self.container, self._limits, strict=self.strict)
+            self.video = _choose(self.container, self._limits)
+            if self.video is not None:
+                self.context = _prepared(decoder_for(self.video), self._limits, strict=self.strict)
+                self.presentation = presentation(self.container, self.video)
         except BaseException:
             self.container.close()
             raise
@@ -76,8 +74,8 @@ class Media:
         self._unread: deque[VideoPacket] = deque()
         self._joined: Continuity | None = None
         if self.video is not None:
-            context = self.video.codec_context
-            self._classify = classifier(context.name, bytes(context.extradata or b""), self.format_name)
+            own = self.video.codec_context
+            self._classify = classifier(own.name, bytes(own.extradata or b""), self.format_name)
             self._demuxed = self.container.demux(self.video)
             if self.format_name in DISCONTINUOUS:
                 self._joined = Continuity(self.time_base)
@@ -170,13 +168,13 @@ class Media:
 
     def lenient_decoder(self) -> VideoCodecContext | None:
         """Make another decoder for single packets, that is not strict; None where strictness cannot be done without."""
-        context = self.stream.codec_context
+        context = self.context
         if context.name in UNTOLD:
             return None
         lenient = cast("VideoCodecContext", CodecContext.create(context.name, "r"))
         lenient.extradata = context.extradata
         lenient.thread_count = 1
-        lenient.options = {"max_pixels": _padded(self._limits)}
+        lenient.options = {"max_pixels": padded_pixels(self._limits)}
         return lenient
 
     def shown_for(self, duration: int | None) -> Fraction:
@@ -198,22 +196,6 @@ class Media:
         self.container.close()
 
 
-class _Guarded:
-    """A binary file as FFmpeg wants it: a seek to before its start, which damaged headers ask for, just fails."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self.read = file.read
-        self.tell = file.tell
-        self.seekable = file.seekable
-        self._file = file
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        try:
-            return self._file.seek(offset, whence)
-        except (ValueError, OSError):
-            return -errno.EINVAL
-
-
 def ffmpeg_version() -> str:
     """Tell the version of the FFmpeg that PyAV brings."""
     return av.ffmpeg_version_info
@@ -229,36 +211,7 @@ def check_size(width: int, height: int, limits: Limits) -> None:
         raise TaskError(Code.LIMIT_EXCEEDED, message)
 
 
-def _open(file: BinaryIO, limits: Limits) -> InputContainer:
-    options = {
-        "format_whitelist": FORMATS,
-        "protocol_whitelist": "",
-        "max_pixels": _padded(limits),
-        "max_streams": str(limits.max_streams),
-    }
-    file.seek(0)
-    try:
-        return av.open(_Guarded(file), mode="r", options=options, metadata_errors="replace")
-    except (av.error.ArgumentError, av.error.InvalidDataError) as error:
-        if file.seekable() and file.seek(0, 2) == 0:
-            raise TaskError(Code.CORRUPT_MEDIA, "the source is empty (0 bytes)") from error
-        message = "the source is none of the supported containers, or its header is damaged"
-        code = Code.UNSUPPORTED_MEDIA if isinstance(error, av.error.ArgumentError) else Code.CORRUPT_MEDIA
-        raise TaskError(code, message) from error
-    except av.error.MemoryError as error:
-        raise TaskError(
-            Code.LIMIT_EXCEEDED, "the source's header asks for more streams or memory than allowed"
-        ) from error
-    except av.error.FFmpegError as error:
-        raise TaskError(Code.CORRUPT_MEDIA, f"the source cannot be opened: {error.strerror}") from error
-
-
-def _padded(limits: Limits) -> str:
-    """The limit on pixels for FFmpeg, which counts rows as padded to 64 pixels; `check_size` has the exact one."""
-    return str(limits.max_pixels + 64 * limits.max_side)
-
-
-def _choose(container: InputContainer, limits: Limits, *, strict: bool) -> VideoStream | None:
+def _choose(container: InputContainer, limits: Limits) -> VideoStream | None:
     """Find the first real video stream and stop the demuxer from reading any other."""
     video = next((stream for stream in container.streams.video if is_real_video(stream)), None)
     if video is None:
@@ -270,9 +223,14 @@ def _choose(container: InputContainer, limits: Limits, *, strict: bool) -> Video
     if context is None:
         raise TaskError(Code.UNSUPPORTED_MEDIA, "the video stream's codec is unknown, or has no decoder here")
     check_size(context.width, context.height, limits)
+    return video
+
+
+def _prepared(context: VideoCodecContext, limits: Limits, *, strict: bool) -> VideoCodecContext:
+    """Set a decoder up."""
     context.thread_count = 1  # a slot is one core: tasks run side by side, not threads
     context.copy_opaque = True
-    context.options = {"max_pixels": _padded(limits)}
+    context.options = {"max_pixels": padded_pixels(limits)}
     if strict or context.name in UNTOLD:
         context.options |= {"err_detect": "explode"}
-    return video
+    return context

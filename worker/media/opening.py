@@ -1,0 +1,86 @@
+"""Opening media files: what FFmpeg is allowed to do with them, and what is told where it cannot."""
+
+from __future__ import annotations
+
+import errno
+import os
+from contextlib import suppress
+from typing import BinaryIO
+
+import av
+from av.container import InputContainer
+
+from worker.errors import Code, TaskError
+from worker.media.plan import Limits
+from worker.media.signature import HEAD_BYTES, is_media, is_transport_stream
+
+FORMATS = (
+    "mov,matroska,mpegts,mpeg,avi,flv,asf,rm,ogg,gif,apng,mxf,ivf,mpegvideo,h264,hevc,"
+    "aac,mp3,wav,flac,ac3,eac3,aiff,ape"
+)
+"""Demuxers that may be used; those that open other files or the network are not among them."""
+
+
+class _Guarded:
+    """A binary file as FFmpeg wants it: a seek to before its start, which damaged headers ask for, just fails."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.read = file.read
+        self.tell = file.tell
+        self.seekable = file.seekable
+        self._file = file
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        try:
+            return self._file.seek(offset, whence)
+        except (ValueError, OSError):
+            return -errno.EINVAL
+
+
+def open_container(file: BinaryIO, limits: Limits) -> InputContainer:
+    """Open `file` from its start. Raises `UnsupportedMedia`, `CorruptMedia` or `LimitExceeded`."""
+    options = {
+        "format_whitelist": FORMATS,
+        "protocol_whitelist": "",
+        "max_pixels": padded_pixels(limits),
+        "max_streams": str(limits.max_streams),
+    }
+    try:
+        return _demuxed(file, options)
+    except av.error.MemoryError as error:
+        message = "the source's header asks for more streams or memory than allowed"
+        raise TaskError(Code.LIMIT_EXCEEDED, message) from error
+    except av.error.FFmpegError as error:
+        head = _head(file)
+        if is_transport_stream(head):  # of a few packets, which look like something else to FFmpeg
+            with suppress(av.error.FFmpegError):
+                return _demuxed(file, options, "mpegts")
+        raise _unreadable(head, error) from error
+
+
+def _head(file: BinaryIO) -> bytes:
+    """Read the file's first bytes."""
+    file.seek(0)
+    head = b""
+    while len(head) < HEAD_BYTES and (data := file.read(HEAD_BYTES - len(head))):
+        head += data
+    return head
+
+
+def _demuxed(file: BinaryIO, options: dict[str, str], format_name: str | None = None) -> InputContainer:
+    file.seek(0)
+    return av.open(_Guarded(file), mode="r", format=format_name, options=options, metadata_errors="replace")
+
+
+def _unreadable(head: bytes, error: av.error.FFmpegError) -> TaskError:
+    if not head:
+        return TaskError(Code.CORRUPT_MEDIA, "the source is empty (0 bytes)")
+    if not is_media(head):
+        message = "the source is none of the supported containers, or its first bytes are damaged"
+        return TaskError(Code.UNSUPPORTED_MEDIA, message)
+    return TaskError(Code.CORRUPT_MEDIA, f"the source's header is damaged ({error.strerror})")
+
+
+def padded_pixels(limits: Limits) -> str:
+    """The limit on pixels for FFmpeg, which counts rows as padded to 64 pixels; `check_size` has the exact one."""
+    return str(limits.max_pixels + 64 * limits.max_side)
