@@ -2,7 +2,10 @@
 
 import random
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from fractions import Fraction
+from multiprocessing import get_context
 from pathlib import Path
 
 import av
@@ -28,6 +31,28 @@ ENTRIES = (
     Selection(Mode.KEYFRAME),
     Selection(Mode.DHASH, interval_s=Fraction(1, 5), number=3),
 )
+
+
+class Apart:
+    """Runs functions in a process of its own, another one after a crash."""
+
+    def __init__(self):
+        self._pool = None
+
+    def run(self, function, *arguments):
+        """Give what the function returns or raises; raises `BrokenProcessPool` when its process crashes."""
+        self._pool = self._pool or ProcessPoolExecutor(1, get_context("fork"))
+        try:
+            return self._pool.submit(function, *arguments).result()
+        except BrokenProcessPool:
+            self.close()
+            raise
+
+    def close(self):
+        """End the process."""
+        if self._pool is not None:
+            self._pool.shutdown()
+        self._pool = None
 
 
 def damaged(data: bytes, rng: random.Random) -> bytes:

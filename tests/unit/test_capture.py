@@ -9,19 +9,13 @@ import tempfile
 from fractions import Fraction
 from pathlib import Path
 
-import av
 import pytest
-from hypothesis import HealthCheck, given, note, seed, settings
+from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
-from tests.formats import tally
-from tests.naive import Naive, decode_all, expect
+from tests.exact import assert_as_expected
 from tests.streams import make, streams
-from worker.errors import Code, TaskError
-from worker.media.capture import capture
-from worker.media.encode import encode
-from worker.media.plan import CapturePlan, EntryPlan, Format, Image, Mode, Rendition, Report, Selection
-from worker.media.raster import Renderer
+from worker.media.plan import CapturePlan, EntryPlan, Format, Mode, Rendition, Selection
 
 PNG = Rendition(format=Format.PNG)
 SEED = int(os.environ.get("HYPOTHESIS_SEED", "20261122"))
@@ -55,42 +49,6 @@ def plans(draw, length_s):
     if draw(st.integers(0, 3)):
         return CapturePlan(entries)
     return CapturePlan(entries, draw(shares(length_s)), draw(st.one_of(st.just(Fraction(0)), shares(length_s))))
-
-
-def assert_as_expected(path, plan, kind):
-    try:
-        video = decode_all(path, keys=True)
-    except av.FFmpegError:
-        video = Naive()
-    if not video.frames:  # some encoders and muxers make nothing of very short videos
-        with path.open("rb") as file, pytest.raises(TaskError, match=Code.CORRUPT_MEDIA):
-            list(capture(file, plan))
-        return
-    with path.open("rb") as file:
-        events = list(capture(file, plan))
-    report = events[-1]
-    assert isinstance(report, Report)
-    for number, entry in enumerate(plan.entries):
-        if entry.selection.mode is Mode.KEYFRAME and not video.monotonic:
-            continue  # frames that are shown out of the order of their times have no time of their own
-        wanted = expect(video, entry, plan.trim_start_s, plan.trim_duration_s)
-        images = [event for event in events if isinstance(event, Image) and event.entry == number]
-        told = report.entries[number]
-        note(f"{entry}\nerror {told.error_code!r} {told.error_message} warnings {told.warnings}")
-        found = [(image.requested_s + plan.trim_start_s, image.source_pts) for image in images]
-        expected = [(each.asked_s, video.frames[each.index].pts) for each in wanted.frames]
-        tally(*kind, f"{entry.selection.mode}, drawn streams", found, expected)
-        assert found == expected
-        assert told.error_code == wanted.error
-        assert {warning.code for warning in told.warnings} == wanted.warnings
-        assert told.count == len(images)
-        for each, image in zip(wanted.frames, images, strict=True):
-            pixels = Renderer(entry.rendition).render(video.frames[each.index].frame, video.aspect)
-            assert image.data == encode(pixels, Format.PNG, 90)
-            assert (image.repeated, image.dhash, image.score) == (each.repeated, each.hash, each.score)
-            assert image.time_s == max(video.times_s[each.index] - plan.trim_start_s, 0)
-        if not entry.last_only:
-            assert [image.index for image in images] == list(range(1, len(images) + 1))
 
 
 def check(data):

@@ -79,7 +79,6 @@ def _runs(plan: CapturePlan, reader: JoinedReader, media: Media, survey: Survey)
         min(known, default=None),
         reader.tolerance_s,
         media.frame_interval_s(),
-        Fraction(media.stream.sample_aspect_ratio or 1),
     )
     runs = []
     for number, entry in enumerate(plan.entries):

@@ -18,7 +18,8 @@ from worker.errors import Code, TaskError
 from worker.media.access import Access
 from worker.media.ahead import SEEK_AHEAD_S, ReadAhead
 from worker.media.container import Media, VideoPacket, check_size
-from worker.media.decoder import Decoder, Spoiled, SpoiledError
+from worker.media.decoder import Decoder, Spoiled, SpoiledError, sent_as
+from worker.media.geometry import NO_MARGINS, Margins
 from worker.media.plan import Limits
 from worker.media.timeline import has_order, key_packets
 
@@ -28,12 +29,16 @@ TOLERANCE_S = Fraction(1, 1000)
 HIDDEN = frozenset({"vp8", "libvpx", "vp9", "libvpx-vp9", "av1", "libdav1d"})
 """Codecs with packets that show no frame: a packet's time does not promise one."""
 
+UNMARKED = frozenset({"libvpx", "libvpx-vp9"})
+"""Decoders that do not say which frames are keyframes."""
+
 
 @dataclass(frozen=True, slots=True)
 class Shot:
     """A decoded frame, its `pts` in stream ticks and `time_s` from the first frame.
 
-    `end_s` is where the stream ends, told only by its last frame, else None.
+    `end_s` is where the stream ends, told only by its last frame, else None. `aspect` is the width of a pixel by its
+    height, `margins` what is not to be shown.
     """
 
     frame: VideoFrame
@@ -41,6 +46,8 @@ class Shot:
     time_s: Fraction
     key_frame: bool
     end_s: Fraction | None
+    aspect: Fraction = Fraction(1)
+    margins: Margins = NO_MARGINS
 
 
 class FrameReader:
@@ -148,7 +155,7 @@ class FrameReader:
                 continue
             frame = self._alone(packet)
             if frame is not None:
-                yield Shot(frame, _pts(frame), self.seconds(_pts(frame)), key_frame=True, end_s=None)
+                yield self._shot(frame, key_frame=True, end_s=None)
 
     def _alone(self, packet: VideoPacket) -> VideoFrame | None:
         frame = self._decoder.alone([packet])
@@ -248,7 +255,13 @@ class FrameReader:
         pts = _pts(frame)
         last = self._decoder.drained and not self._decoder.ready
         end_s = self.seconds(pts + self._media.shown_for(frame.duration)) if last else None
-        return Shot(frame, pts, self.seconds(pts), bool(frame.key_frame), end_s)
+        marked = sent_as(frame).access >= Access.ALONE if self._media.context.name in UNMARKED else frame.key_frame
+        return self._shot(frame, key_frame=bool(marked), end_s=end_s)
+
+    def _shot(self, frame: VideoFrame, *, key_frame: bool, end_s: Fraction | None) -> Shot:
+        shown = self._media.presentation
+        aspect = shown.aspect_of(sent_as(frame).aspect)
+        return Shot(frame, _pts(frame), self.seconds(_pts(frame)), key_frame, end_s, aspect, shown.margins)
 
     def _nothing(self) -> TaskError:
         return TaskError(Code.CORRUPT_MEDIA, f"no frame of the video could be decoded ({self.damaged} damaged packets)")

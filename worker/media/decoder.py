@@ -13,6 +13,7 @@ from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
+from fractions import Fraction
 
 import av
 from av.video.codeccontext import VideoCodecContext
@@ -23,6 +24,7 @@ from worker.media.access import Access
 from worker.media.clock import BestEffort
 from worker.media.container import Media, VideoPacket
 from worker.media.plan import Limits
+from worker.media.presentation import coded_aspect
 
 REMEMBERED = 256
 """Sent packets that are remembered, for damage that shows late."""
@@ -44,7 +46,7 @@ class Held:
 class Sent:
     """What is known of a packet that was given to the decoder in a `run`; its frame carries it as `opaque`.
 
-    `damaged` itself, or `spoiled` by damage before it.
+    `damaged` itself, or `spoiled` by damage before it. `aspect` is that of the codec's headers then, 0 for none.
     """
 
     run: int
@@ -53,6 +55,7 @@ class Sent:
     first: bool
     damaged: bool = False
     spoiled: bool = False
+    aspect: Fraction = Fraction(0)
 
 
 class Spoiled(Enum):
@@ -89,7 +92,7 @@ class Decoder:
 
     @property
     def _context(self) -> VideoCodecContext:
-        return self._media.stream.codec_context
+        return self._media.context
 
     def restart(self) -> None:
         """Forget what was sent; what comes next has to be a clean start."""
@@ -163,6 +166,8 @@ class Decoder:
             if self._best_effort is not None and packet is not None and packet.dts is None:
                 self._best_effort.time(None, None)  # what is lost takes its time
             return
+        if sent is not None:
+            sent.aspect = coded_aspect(self._context)
         self._count(len(frames))
         for frame in frames:
             self._accept(frame)
@@ -239,9 +244,17 @@ class Decoder:
     def alone(self, packets: list[VideoPacket]) -> VideoFrame | None:
         """Decode the first of `packets`, and further fields of its picture, with nothing before; None if that fails."""
         frames: list[VideoFrame] = []
+        sent = packets[0].opaque = Sent(self._run, packets[0].pts, Access.ALONE, first=False)
         with suppress(av.error.FFmpegError):
             for packet in (*packets, None):
                 frames += self._context.decode(packet)
+        sent.aspect = coded_aspect(self._context)
         self.restart()
         self._count(len(frames))
         return next((frame for frame in frames if frame.pts == packets[0].pts and not frame.is_corrupt), None)
+
+
+def sent_as(frame: VideoFrame) -> Sent:
+    """Tell what is known of the packet of a frame that was given."""
+    assert isinstance(frame.opaque, Sent), "frames of packets that were sent"  # noqa: S101
+    return frame.opaque

@@ -19,14 +19,13 @@ from worker.media.select import Best, grid, score, spread
 class Timeline:
     """The part of the media that counts, in seconds from its first frame; `end_s` is None while it is not known.
 
-    `interval_s` is the nominal time between frames, `aspect` the width of a pixel by its height.
+    `interval_s` is the nominal time between frames.
     """
 
     start_s: Fraction
     end_s: Fraction | None
     tolerance_s: Fraction
     interval_s: Fraction
-    aspect: Fraction
 
     def reachable(self, media_s: Fraction) -> Fraction:
         """The time itself, or one within the last frame where it lies past the known end."""
@@ -51,7 +50,7 @@ class EntryRun:
         key_times: Iterable[Fraction] | None = None,
     ) -> None:
         """Start entry number `entry` of a plan; the mode `average` needs the timeline's end."""
-        self.output = Output(entry, plan, limits, timeline.start_s, timeline.aspect)
+        self.output = Output(entry, plan, limits, timeline.start_s)
         self.error: TaskError | None = None
         self._selection = plan.selection
         self._limits = limits

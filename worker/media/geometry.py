@@ -37,6 +37,24 @@ UPRIGHT = Orientation()
 
 
 @dataclass(frozen=True, slots=True)
+class Margins:
+    """Coded pixels at each side that are not to be shown: MP4's clean aperture, Matroska's PixelCrop."""
+
+    left: int = 0
+    right: int = 0
+    top: int = 0
+    bottom: int = 0
+
+    def fit(self, size: Size) -> bool:
+        """Tell whether there is anything to cut, and something left then."""
+        across, down = self.left + self.right, self.top + self.bottom
+        return across + down > 0 and across < size.width and down < size.height
+
+
+NO_MARGINS = Margins()
+
+
+@dataclass(frozen=True, slots=True)
 class Layout:
     """Where the upright picture goes: scaled whole to `scaled`, of which `visible` at `crop` lands on a black
 

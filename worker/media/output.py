@@ -30,11 +30,10 @@ class Choice:
 class Output:
     """The images of one entry, numbered from 1 in the order they are chosen.
 
-    `start_s` is where the trimmed timeline starts, `aspect` the width of a pixel by its height. `encode_s` adds up
-    the wall seconds of conversion and encoding.
+    `start_s` is where the trimmed timeline starts. `encode_s` adds up the wall seconds of conversion and encoding.
     """
 
-    def __init__(self, entry: int, plan: EntryPlan, limits: Limits, start_s: Fraction, aspect: Fraction) -> None:
+    def __init__(self, entry: int, plan: EntryPlan, limits: Limits, start_s: Fraction) -> None:
         self.stored = 0
         self.found = 0
         self.encode_s = 0.0
@@ -42,7 +41,6 @@ class Output:
         self._plan = plan
         self._limits = limits
         self._start_s = start_s
-        self._aspect = aspect
         self._renderer = Renderer(plan.rendition)
         self._last: tuple[Fraction, Image] | None = None
         self._held: Choice | None = None
@@ -108,7 +106,7 @@ class Output:
         """Convert, scale and encode a frame; its index is still to be set."""
         started = perf_counter()
         shot, rendition = choice.shot, self._plan.rendition
-        pixels = self._renderer.render(shot.frame, self._aspect)
+        pixels = self._renderer.render(shot.frame, shot.aspect, shot.margins)
         data = encode(pixels, rendition.format, rendition.quality)
         if len(data) > self._limits.max_image_bytes:
             limit = self._limits.max_image_bytes

@@ -9,7 +9,8 @@ from av.video.reformatter import VideoReformatter
 
 from worker.media.colour import Meaning
 from worker.media.deinterlace import progressive
-from worker.media.geometry import Layout, Size, layout, upright_size
+from worker.media.filtering import filtered
+from worker.media.geometry import NO_MARGINS, Layout, Margins, Size, layout, upright_size
 from worker.media.plan import Format, Rendition
 from worker.media.scaler import Sample, convert, frame_meaning, has_alpha, is_gray, packed, planar_yuv, plane
 from worker.media.tone import to_sdr
@@ -31,12 +32,14 @@ class Renderer:
         self._scale = VideoReformatter()
         self.aspect_changed = False
 
-    def render(self, frame: VideoFrame, sample_aspect: Fraction) -> Pixels:
+    def render(self, frame: VideoFrame, sample_aspect: Fraction, margins: Margins = NO_MARGINS) -> Pixels:
         """Give the upright picture, (h, w, 3) RGB, or (h, w, 4) RGBA where frame and image format have transparency.
 
+        `margins` are cut as the `ffmpeg` command cuts them: before all else, and only whole pixels of chroma.
         Raises `UnsupportedMedia` for colours and pixel formats that cannot be converted, `LimitExceeded` as `layout`.
         """
         turn = frame_orientation(frame)
+        frame = _without(frame, margins)
         place = layout(upright_size(Size(frame.width, frame.height), sample_aspect, turn), self._rendition)
         self.aspect_changed |= place.aspect_changed
         # Scaling before turning moves fewer pixels, and leaves chroma sited where the codec put it.
@@ -83,6 +86,14 @@ class Renderer:
             return pixels
         frame = VideoFrame.from_numpy_buffer(pixels, format=name)
         return packed(convert(self._scale, frame, name, frame_meaning(frame), size), pixels.dtype.type)
+
+
+def _without(frame: VideoFrame, margins: Margins) -> VideoFrame:
+    """Cut margins, where they leave anything: a frame may be smaller than the container says."""
+    if not margins.fit(Size(frame.width, frame.height)):
+        return frame
+    width, height = frame.width - margins.left - margins.right, frame.height - margins.top - margins.bottom
+    return filtered(frame, ("crop", f"{width}:{height}:{margins.left}:{margins.top}"))
 
 
 def _placed(pixels: Pixels, place: Layout) -> Pixels:
