@@ -1,5 +1,6 @@
 """Pictures through the whole capture: files made with the bundled encoders, captured, and read back with Pillow."""
 
+import shutil
 from fractions import Fraction
 from io import BytesIO
 from pathlib import Path
@@ -14,6 +15,10 @@ from worker.media.capture import capture
 from worker.media.plan import CapturePlan, EntryPlan, EntryReport, Format, Image, Rendition, Report, Selection
 
 MEDIA = Path(__file__).parents[1].parent / "shared" / "media"
+FFMPEG = shutil.which("ffmpeg")
+needs_ffmpeg = pytest.mark.skipif(
+    FFMPEG is None, reason="there is no ffmpeg command (scripts/setup ffmpeg installs it)"
+)
 real_files = pytest.mark.skipif(not MEDIA.is_dir(), reason=f"the shared media are not at {MEDIA}")
 
 

@@ -1,6 +1,5 @@
 """Where things land in the picture: markers, checkerboards, rotations, resolution changes, through real files."""
 
-import shutil
 import struct
 import subprocess
 from fractions import Fraction
@@ -10,14 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.pictures import MEDIA, capture_all, frame_of, picture, real_files, shown, video
+from tests.pictures import FFMPEG, MEDIA, capture_all, frame_of, needs_ffmpeg, picture, real_files, shown, video
 from worker.media.plan import ScaleType
 
 LOSSLESS = {"qp": "0", "preset": "ultrafast"}
-FFMPEG = shutil.which("ffmpeg")
-needs_ffmpeg = pytest.mark.skipif(
-    FFMPEG is None, reason="there is no ffmpeg command (scripts/setup ffmpeg installs it)"
-)
 
 
 def gray_video(samples, codec="libx264", **more):
