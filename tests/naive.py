@@ -90,6 +90,8 @@ def decode_all(path: Path, *, keep=True, keys=False) -> Naive:
     with av.open(str(path), format=named, metadata_errors="replace") as container:
         stream = next(s for s in container.streams.video if not s.disposition.value & NOT_VIDEO)
         context = stream.codec_context
+        if stream.metadata.get("alpha_mode") == "1":  # which FFmpeg's own decoders leave out
+            context = av.CodecContext.create({"vp8": "libvpx", "vp9": "libvpx-vp9"}[context.name], "r")
         context.thread_count = 1
         result.time_base = Fraction(stream.time_base)
         rate = stream.average_rate or stream.guessed_rate

@@ -21,9 +21,14 @@ from tests.pictures import FFMPEG, MEDIA, capture_all, frame_of, needs_ffmpeg, p
 from worker.errors import Code, TaskError
 from worker.media.geometry import Margins
 from worker.media.plan import Format, ScaleType
-from worker.media.presentation import presentation
+from worker.media.presentation import decoder_for, presentation
 
 LOSSLESS = {"qp": "0", "preset": "ultrafast"}
+
+
+def plane_of(frame, index):
+    plane = frame.planes[index]
+    return np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, -1)[:, : plane.width]
 
 
 # --- transparency
@@ -92,6 +97,20 @@ def test_a_real_transparent_film_has_the_opacity_that_the_ffmpeg_command_finds()
     found = [shown(image)[..., 3] for image in images]
     assert [(one == wanted[15 * place]).all() for place, one in enumerate(found)] == [True] * 10
     assert any((one > 0).any() and (one == 0).any() for one in found)
+
+
+@real_files
+@pytest.mark.parametrize("name", ["codecs/vp9_alpha_200x200.webm", "geometry/reschange_red400_green200.webm"])
+def test_the_decoder_of_transparency_gives_the_same_colours_as_ffmpegs_own(name):
+    with av.open(MEDIA / name) as opened, av.open(MEDIA / name) as other:
+        own = list(opened.decode(video=0))
+        decoder = decoder_for(other.streams.video[0])
+        assert decoder.name.startswith("libvpx")
+        frames = [frame for packet in other.demux(video=0) for frame in decoder.decode(packet if packet.size else None)]
+        assert [frame.pts for frame in frames] == [frame.pts for frame in own]
+        for frame, wanted in zip(frames, own, strict=True):
+            for plane in range(3):
+                assert (plane_of(frame, plane) == plane_of(wanted, plane)).all()
 
 
 # --- margins
