@@ -1,0 +1,32 @@
+"""Bytes read from the store against those of the index and of the packets that a request needs."""
+
+import pytest
+
+from bench.limits import REQUESTS, make
+from bench.minimum import read
+from bench.reading import inflate, measure
+from worker.adapters.pool import DecoderPool
+from worker.settings import Pool
+
+FASTSTART = {"movflags": "faststart"}
+FILES = {"mp4": ("video.mp4", {}), "mp4, index first": ("video.mp4", FASTSTART), "mov": ("video.mov", {}),
+         "mkv": ("video.mkv", {})}  # fmt: skip
+NAMES = ["one in the middle", "the last", "interval 5 s", "average 3", "keyframe", "keyframe and interval 5 s"]
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    return make(tmp_path_factory.mktemp("small") / "small.mp4", "libx264", 50)
+
+
+@pytest.mark.parametrize("file", FILES)
+@pytest.mark.xfail(strict=False, reason="reads are not planned yet")
+async def test_little_more_is_read_than_the_index_and_what_is_needed(small, tmp_path, file):
+    name, options = FILES[file]
+    (tmp_path / "bucket").mkdir()
+    path = inflate(small, tmp_path / "bucket" / name, options)
+    coded = read(path)
+    async with DecoderPool(Pool(slots=1)) as pool:
+        found = {request: await measure(pool, path, coded, REQUESTS[request]) for request in NAMES}
+    too_much = {request: one for request, one in found.items() if one.bytes_read > one.allowed_bytes}
+    assert not too_much
