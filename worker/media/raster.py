@@ -12,7 +12,17 @@ from worker.media.deinterlace import progressive
 from worker.media.filtering import filtered
 from worker.media.geometry import NO_MARGINS, Layout, Margins, Size, layout, upright_size
 from worker.media.plan import Format, Rendition
-from worker.media.scaler import Sample, convert, frame_meaning, has_alpha, is_gray, packed, planar_yuv, plane
+from worker.media.scaler import (
+    Sample,
+    convert,
+    frame_meaning,
+    has_alpha,
+    is_gray,
+    packed,
+    planar_yuv,
+    plane,
+    with_whole_bytes,
+)
 from worker.media.tone import to_sdr
 from worker.media.upright import frame_orientation, turned
 
@@ -49,7 +59,7 @@ class Renderer:
     def _coded_picture(self, frame: VideoFrame, size: Size) -> Pixels:
         """Deinterlacing, colour conversion and scaling, in the orientation of the coded frame."""
         means = frame_meaning(frame)
-        frame = progressive(frame)
+        frame = with_whole_bytes(progressive(frame))
         if is_gray(frame) and not means.full_range:
             frame = convert(VideoReformatter(), frame, planar_yuv(frame), means)
         if has_alpha(frame):

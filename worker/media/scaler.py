@@ -64,6 +64,17 @@ def convert(
         ) from error
 
 
+def with_whole_bytes(frame: VideoFrame) -> VideoFrame:
+    """Make RGB of five or six bits a channel, as old MOV and AVI files have, RGB of eight; others stay as they are."""
+    name = frame.format.name
+    if not frame.format.is_rgb or frame.format.components[0].bits >= 8:
+        return frame
+    # FFmpeg 8.1 takes the bytes of big-endian words in the wrong order, and when it scales white becomes 248.
+    if name.endswith("be"):
+        frame = convert(VideoReformatter(), frame, name.removesuffix("be") + "le", frame_meaning(frame))
+    return convert(VideoReformatter(), frame, "rgb24", frame_meaning(frame))
+
+
 def frame_meaning(frame: VideoFrame) -> Meaning:
     """Tell how to read a frame's samples. Raises `UnsupportedMedia` as `meaning` does."""
     tags = Tags(frame.colorspace, frame.color_range, frame.color_trc, frame.color_primaries)
@@ -111,6 +122,7 @@ def luma(frame: VideoFrame) -> tuple[Luma, int]:
     Planar YUV and gray are a view that keeps the frame alive; other layouts are unpacked without a change of value.
     RGB gets full-range BT.601 luma of 8 bits. Raises `UnsupportedMedia` for what FFmpeg cannot convert.
     """
+    frame = with_whole_bytes(frame)
     kind = frame.format
     if kind.is_rgb or kind.has_palette:
         frame = convert(VideoReformatter(), frame, "yuv444p", _JPEG)
