@@ -46,6 +46,7 @@ class Naive:
     container: str = ""
     aspect: Fraction = Fraction(1)
     keys: set[int] = field(default_factory=set)
+    hashes: dict[int, int] = field(default_factory=dict)
 
     @property
     def tolerance_s(self):
@@ -280,7 +281,9 @@ def _candidates(video, selection, start_s, end_s):
 def _changes(video, selection, samples):
     previous = None
     for sample in samples:
-        sample.hash = dhash(video.frames[sample.index].frame)
+        if sample.index not in video.hashes:
+            video.hashes[sample.index] = dhash(video.frames[sample.index].frame)
+        sample.hash = video.hashes[sample.index]
         differing = (sample.hash ^ previous).bit_count() if previous is not None else 64
         sample.score = Fraction(100 * differing, 64)
         previous = sample.hash

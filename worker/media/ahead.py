@@ -26,12 +26,14 @@ class ReadAhead:
     """The packets of `media` from the start of the present run of decoding on.
 
     `timed` says that they carry times to be trusted: without, everything is decoded, in order, from the file's start.
-    `run_pts` is the time of the clean keyframe that the run began at, None for a run from the file's start. `target` is
+    `trusted` is what a start must be worth. `run_pts` is the time of the keyframe that the run began at, None for a run
+    from the file's start. `target` is
     the time of the frame at the wanted time as far as packets tell.
     """
 
     def __init__(self, media: Media, *, timed: bool) -> None:
         self.timed = timed
+        self.trusted = Access.CLEAN
         self.run_pts: int | None = None
         self.ended = False
         self.target: int | None = None
@@ -192,4 +194,4 @@ class ReadAhead:
         packet = held.packet
         if packet.pts is None or packet.is_discard or packet.pts > limit:
             return False
-        return held.access >= (Access.CLEAN if self._media.strict else Access.RESET)
+        return held.access >= (self.trusted if self._media.strict else Access.RESET)

@@ -77,6 +77,11 @@ class FrameReader:
         """How many packets and frames were left out because they are damaged."""
         return self._decoder.damaged
 
+    @property
+    def astray(self) -> bool:
+        """Whether a start turned out to need what came before it."""
+        return self._ahead.trusted is Access.RESET
+
     def _first_pts(self) -> int:
         try:
             self._decode_next()
@@ -110,6 +115,7 @@ class FrameReader:
 
     def following(self) -> Shot | None:
         """Return the frame after the one last given, or None at the end."""
+        given = self._current
         try:
             self._decode_next()
             if not self._decoder.ready:
@@ -118,6 +124,7 @@ class FrameReader:
             self._decode_next()  # one more tells whether this is the last
         except SpoiledError as spoiled:
             self._again(spoiled)
+            self._current = given
             return self._following_again()
         return self.current()
 
@@ -163,7 +170,8 @@ class FrameReader:
             second = self._media.read()
             if second is not None:
                 self._media.unread([second])
-                frame = self._decoder.alone([packet, second])
+                if second.pts is None or packet.pts is None or second.pts >= packet.pts:
+                    frame = self._decoder.alone([packet, second])
         self._decoder.damaged += frame is None
         return frame
 
@@ -238,6 +246,8 @@ class FrameReader:
     def _again(self, spoiled: SpoiledError) -> None:
         self._decoder.change(spoiled.reason)
         self._ahead.timed &= spoiled.reason is not Spoiled.UNORDERED
+        if spoiled.reason is Spoiled.UNCLEAN:
+            self._ahead.trusted = Access.RESET
         self._rewind()
 
     def _rewind(self) -> None:

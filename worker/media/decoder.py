@@ -63,6 +63,7 @@ class Spoiled(Enum):
 
     IRREGULAR = "strictness fails at what is not damaged: decode leniently"
     SKIPPED = "what others refer to, or half of a picture, may have been skipped: skip nothing"
+    UNCLEAN = "what came before a start that was not a reset is missed: start at resets only"
     UNORDERED = "times do not grow in the order of frames: decode all, in order"
 
 
@@ -87,6 +88,7 @@ class Decoder:
         progressive = self._context.field_order in (0, 1)  # unknown is mostly progressive
         self._skips = self._context.name == "h264" and progressive
         self._best_effort: BestEffort | None = None
+        self._unclean = False
         self._run = 0
         self.restart()
 
@@ -102,6 +104,7 @@ class Decoder:
         self.drained = False
         self._skipped = False
         self._sent: deque[Sent] = deque(maxlen=REMEMBERED)
+        self._start: Sent | None = None
         self._held: deque[tuple[VideoFrame, Sent]] = deque()
         self._newest: int | None = None
         self._dirty = False
@@ -117,6 +120,8 @@ class Decoder:
         self._skips = False
         if reason is Spoiled.IRREGULAR:
             self._media.strict = False
+        elif reason is Spoiled.UNCLEAN:
+            self._unclean = True
         elif reason is Spoiled.UNORDERED:
             self._best_effort = self._new_best_effort()
 
@@ -128,6 +133,7 @@ class Decoder:
             self._context.flush_buffers()
         sent = packet.opaque = Sent(self._run, packet.pts, held.access, held.first)
         self._sent.append(sent)
+        self._start = self._start or sent
         self._judge(sent)
         if packet.is_corrupt:
             self._stop_skipping()  # something is missing before it
@@ -174,6 +180,8 @@ class Decoder:
 
     def _damage(self, sent: Sent | None) -> None:
         """Spoil a packet, None where it is not known which, and what was sent after it up to the next keyframe."""
+        if self._only_misses_past(sent):
+            return
         self.damaged += 1
         self._stop_skipping()  # what nothing seems to refer to may only seem so
         self._dirty = True
@@ -185,6 +193,22 @@ class Decoder:
             if later:
                 self._judge(each)
             later |= each is sent
+
+    def _only_misses_past(self, sent: Sent | None) -> bool:
+        """Tell whether a packet fails only since it needs what came before the keyframe that was started at.
+
+        One that is shown before that keyframe does, and nothing after it needs it. If another fails too, the start may
+        be the reason: raises `SpoiledError`.
+        """
+        start = self._start
+        if start is None or start is sent or start.access is not Access.CLEAN:
+            return False
+        if sent is not None and sent.pts is not None and start.pts is not None and sent.pts < start.pts:
+            sent.spoiled = True
+            return True
+        if not self._unclean:
+            raise SpoiledError(Spoiled.UNCLEAN)
+        return False
 
     def _check_rules(self, packet: VideoPacket) -> None:
         """Raise `SpoiledError` if the file's first packet, which failed strictly, decodes with no damage noticed."""

@@ -9,6 +9,7 @@ from dataclasses import replace
 from fractions import Fraction
 
 from worker.errors import Code, TaskError
+from worker.media.access import Access
 from worker.media.container import Media
 from worker.media.decode import Shot
 from worker.media.runs import Run
@@ -80,15 +81,25 @@ class JoinedReader:
             if not self._landed or error.code != Code.CORRUPT_MEDIA:
                 raise
         else:
-            if not self._landed or shot.time_s <= local_s + self.tolerance_s:
+            if not self._landed or (shot.time_s <= local_s + self.tolerance_s and not self._reader.astray):
                 return shot
-        # What was landed on is damaged: the good frame lies before it.
-        self._go_on_with(self._run.open())
+        # What was landed on is damaged, or no place to start at: the good frame lies before it.
+        self._start_run_again()
         return self._reader.at(local_s)
+
+    def _start_run_again(self) -> None:
+        if self._reader.astray:
+            self._run.trusted = Access.RESET
+        self._go_on_with(self._run.open())
 
     def following(self) -> Shot | None:
         """Return the frame after the one last given, or None at the end."""
+        last_s = self._reader.position_s
         shot = self._reader.following()
+        if self._landed and self._reader.astray:
+            self._start_run_again()
+            self._reader.at(last_s)
+            shot = self._reader.following()
         if shot is None and not self._is_last:
             self._next_run()
             shot = self._reader.at(Fraction(0))

@@ -49,8 +49,9 @@ class SegmentMedia(Media):
     that is nearest. Without it, times are as they are.
     """
 
-    def __init__(self, stream: SegmentStream, limits: Limits) -> None:
+    def __init__(self, stream: SegmentStream, limits: Limits, trusted: Access) -> None:
         self.near_pts: int | None = None
+        self._trusted = trusted
         self._stream = stream
         super().__init__(cast("BinaryIO", stream), limits)
 
@@ -80,9 +81,9 @@ class SegmentMedia(Media):
             self.skip_to_start()
 
     def skip_to_start(self) -> VideoPacket | None:
-        """Move to the next clean keyframe and return it, to be read again; None if there is none."""
+        """Move to the next keyframe worth a start and return it, to be read again; None if there is none."""
         while (packet := self.read()) is not None:
-            if packet.pts is not None and not packet.is_discard and self.access(packet) >= Access.CLEAN:
+            if packet.pts is not None and not packet.is_discard and self.access(packet) >= self._trusted:
                 self.unread([packet])
                 return packet
         return None
@@ -100,9 +101,13 @@ class SegmentMedia(Media):
 
 
 class Run:
-    """One run of a source; `segments` is empty for a file that is one piece. Times are seconds from its first frame."""
+    """One run of a source; `segments` is empty for a file that is one piece. Times are seconds from its first frame.
+
+    `trusted` is what a packet must be worth to start at it amid the run.
+    """
 
     def __init__(self, file: BinaryIO, limits: Limits, segments: Sequence[Segment] = ()) -> None:
+        self.trusted = Access.CLEAN
         self._file = file
         self._limits = limits
         self._segments = segments
@@ -116,7 +121,7 @@ class Run:
         return self._open(place) if self._segments else Media(self._file, self._limits)
 
     def _open(self, place: int) -> SegmentMedia:
-        media = SegmentMedia(SegmentStream(self._file, self._segments, place), self._limits)
+        media = SegmentMedia(SegmentStream(self._file, self._segments, place), self._limits, self.trusted)
         if place and media.video is not None:
             media.near_pts = self.origin_pts + int(Fraction(self._starts_s[place]) / media.time_base)
         return media
