@@ -13,7 +13,7 @@ from PIL import Image as PillowImage
 from tests.pictures import MEDIA, capture_all, picture, real_files, shown
 from worker.errors import Code, TaskError
 from worker.media.cover import find_cover, is_real_video
-from worker.media.plan import CapturePlan, EntryPlan, Format, Limits, Mode, Rendition, Selection
+from worker.media.plan import CapturePlan, EntryPlan, Format, Limits, Mode, Rendition, ScaleType, Selection
 
 # What the tags say: size of the front cover, or of the first picture, and its codec.
 COVERS = {
@@ -258,6 +258,22 @@ def test_plain_audio_has_no_cover():
     file.seek(0)
     with av.open(file) as container:
         assert find_cover(container) is None
+
+
+@pytest.mark.parametrize(
+    ("rendition", "warned"),
+    [
+        ({"width": 12}, True),
+        ({"height": 8}, True),
+        ({"width": 24}, False),
+        ({"width": 12, "height": 12}, False),
+        ({"width": 12, "scale_type": ScaleType.FIT}, False),
+    ],
+    ids=str,
+)
+def test_a_cover_that_one_side_alone_distorts_is_told(rendition, warned):
+    _, report = capture_all(mp3_with((FRONT, image_file("PNG"))), **rendition)
+    assert [warning.code for warning in report.warnings] == ["AspectRatioChanged"] * warned
 
 
 # --- Matroska attachments

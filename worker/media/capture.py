@@ -14,8 +14,8 @@ from worker.media.cover import find_cover
 from worker.media.encode import encode
 from worker.media.entry import EntryRun, Timeline
 from worker.media.joined import JoinedReader, key_times, length_s
-from worker.media.plan import CaptureEvent, CapturePlan, EntryReport, Image, Mode, Progress, Report
-from worker.media.raster import Renderer
+from worker.media.plan import CaptureEvent, CapturePlan, EntryReport, Image, Mode, Progress, Report, Warn
+from worker.media.raster import DISTORTED, Renderer
 from worker.media.runs import Run, runs_of
 
 PROGRESS_STEP = 0.01
@@ -200,7 +200,8 @@ def _cover(media: Media, plan: CapturePlan, started: float) -> Iterator[CaptureE
     reports = []
     for number, entry in enumerate(plan.entries):
         try:
-            pixels = Renderer(entry.rendition).render(frame, Fraction(1))
+            renderer = Renderer(entry.rendition)
+            pixels = renderer.render(frame, Fraction(1))
             data = encode(pixels, entry.rendition.format, entry.rendition.quality)
         except TaskError as error:
             reports.append(EntryReport(0, 1, (), error.code, error.message))
@@ -208,7 +209,8 @@ def _cover(media: Media, plan: CapturePlan, started: float) -> Iterator[CaptureE
         height, width = pixels.shape[:2]
         zero = Fraction(0)
         yield Image(number, 1, zero, zero, -1, True, width, height, data, hashlib.sha256(data).hexdigest())  # noqa: FBT003
-        reports.append(EntryReport(1, 1))
+        warnings = (Warn("AspectRatioChanged", DISTORTED),) if renderer.aspect_changed else ()
+        reports.append(EntryReport(1, 1, warnings))
     stages = {"probe": probed - started, "decode": 0.0, "encode": perf_counter() - probed}
     container = media.container.format.name.split(",")[0]
     yield Report(tuple(reports), container, "cover", frame.width, frame.height, 1, 1, 0, stages)

@@ -11,6 +11,7 @@ from worker.media.decode import Shot
 from worker.media.fingerprint import dhash
 from worker.media.output import Choice, Output
 from worker.media.plan import EntryPlan, EntryReport, Image, Limits, Mode, Warn
+from worker.media.raster import DISTORTED
 from worker.media.scaler import luma
 from worker.media.select import Best, grid, score, spread
 
@@ -210,7 +211,7 @@ class EntryRun:
     def report(self) -> EntryReport:
         """Tell how the entry ended."""
         if self.output.aspect_changed:
-            self.warn("AspectRatioChanged", "Width or Height alone was given with stretch: the picture is distorted")
+            self.warn("AspectRatioChanged", DISTORTED)
         if self._last_only and self.output.found > 1:
             self.warn("OutputOverwritten", f"{self.output.found} frames share one key: only the last is stored")
         warnings = tuple(Warn(code, message) for code, message in self._warnings.items())

@@ -28,6 +28,9 @@ from worker.media.upright import frame_orientation, turned
 
 Pixels = npt.NDArray[np.uint8]
 
+DISTORTED = "Width or Height alone was given with stretch: the picture is distorted"
+"""What the warning `AspectRatioChanged` says."""
+
 
 class Renderer:
     """Makes the pictures of one entry. Keeps FFmpeg's scaling tables between frames; not for several threads.
