@@ -21,6 +21,12 @@ decoded planes, bit by bit, are those of a full decode from the start of the fil
 projects, not shipped here; *drawn streams* are made by the tests, of random structure, for random tasks. What is known
 not to be exact stands at the end.
 
+Pictures are compared as image files, read back with Pillow, and count as exact when they are as near to the truth as
+the standards allow with 8 bits: *colours* within 2 levels of 255 of the standards' formulas (HDR: of the reference tone
+mapping, and real films within 13 on average of the `ffmpeg` command's own), *places* within half a pixel, *orientation* and *covers* equal (JPEG covers: 3 levels on average), *opacity*
+within 6 levels of what was lossily encoded, *deinterlaced* pictures 40 dB from the moment of their first field, and
+*shapes* (margins, pixel aspects) with every sample at its place.
+
 | container | codec | property | captures compared | exact |
 | --- | --- | --- | ---: | ---: |
 """
@@ -31,6 +37,12 @@ def tally(container: str, codec: str, what: str, found: list, wanted: list) -> N
     key = (container, codec, what)
     COMPARED[key] += max(len(found), len(wanted))
     EXACT[key] += sum(one == other for one, other in zip(found, wanted, strict=False))
+
+
+def within(container: str, codec: str, what: str, off: float, at_most: float = 0) -> None:
+    """Count a capture that is right if it is off by so little, and assert that it is."""
+    tally(container, codec, what, [bool(off <= at_most)], [True])
+    assert off <= at_most, f"{what} of {codec} in {container}: off by {off}, at most {at_most} is right"
 
 
 def write(path: Path) -> None:

@@ -116,7 +116,7 @@ def tone_mapped(nit, primaries, source_peak, white=203.0):
 def lab(levels):
     """CIE 1976 L*, a*, b* of 8-bit levels in BT.709 with its display's gamma of 2.4."""
     light = (np.asarray(levels) / 255.0) ** 2.4
-    x, y, z = np.cbrt(light @ to_xyz("BT.709").T / to_xyz("BT.709").sum(1))
+    x, y, z = np.moveaxis(np.cbrt(light @ to_xyz("BT.709").T / to_xyz("BT.709").sum(1)), -1, 0)
     return 116 * y - 16, 500 * (x - y), 200 * (y - z)
 
 

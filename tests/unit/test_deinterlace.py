@@ -6,6 +6,7 @@ import av
 import numpy as np
 import pytest
 
+from tests.formats import within
 from tests.pictures import MEDIA, capture_all, frame_of, picture, real_files, shown, video, with_fields
 from worker.media.deinterlace import is_combed, progressive
 from worker.media.scaler import luma
@@ -73,7 +74,7 @@ def test_the_comb_of_moving_things_goes(shift, order, deep):
     comb = woven(first, second) if order == "tff" else woven(second, first)
     wanted = plain(first)
     shown_picture = picture(flagged([comb] * 2, order=order))
-    assert psnr(shown_picture, wanted) > 40
+    within("mkv", "libx264", "deinterlaced, moving things", 40 - psnr(shown_picture, wanted))
     assert psnr(shown_picture, wanted) > psnr(plain(comb), wanted) + 10
 
 
@@ -83,7 +84,7 @@ def test_progressive_pictures_in_flagged_streams_are_not_harmed(codec):
     source = flagged([samples] * 3, codec)
     with av.open(source) as opened:
         decoded = next(opened.decode(video=0)).to_ndarray(format="yuv420p")[: samples.shape[0]]
-    assert (picture(source) == plain(decoded)).all()
+    within(INTERLACED[codec][0], codec, "deinterlaced, progressive in truth", (picture(source) != plain(decoded)).sum())
     if codec == "libx264":
         assert (decoded == samples).all()
 
