@@ -22,10 +22,11 @@ projects, not shipped here; *drawn streams* are made by the tests, of random str
 not to be exact stands at the end.
 
 Pictures are compared as image files, read back with Pillow, and count as exact when they are as near to the truth as
-the standards allow with 8 bits: *colours* within 2 levels of 255 of the standards' formulas (HDR: of the reference tone
-mapping, and real films within 13 on average of the `ffmpeg` command's own), *places* within half a pixel, *orientation* and *covers* equal (JPEG covers: 3 levels on average), *opacity*
-within 6 levels of what was lossily encoded, *deinterlaced* pictures 40 dB from the moment of their first field, and
-*shapes* (margins, pixel aspects) with every sample at its place.
+8 bits allow: *colours* within 2 levels of 255 of the standards' formulas (HDR: of the reference tone mapping, and real
+films within 13 on average of another one, the `ffmpeg` command's), *places* within half a pixel, *orientation* and
+*covers* equal (JPEG covers: 3 levels on average), *opacity* within 6 levels of what was lossily encoded, *deinterlaced*
+pictures 40 dB from the moment of their first field, and *shapes* (margins, pixel aspects) with every sample at its
+place.
 
 | container | codec | property | captures compared | exact |
 | --- | --- | --- | ---: | ---: |
