@@ -112,6 +112,33 @@ def test_colours_sit_on_what_they_colour(codec):
         assert np.abs(centroid(red) * factor - (80.5, 49)).max() < 0.1
 
 
+@pytest.mark.parametrize(
+    ("codec", "options", "offset"),
+    [
+        ("libx264", LOSSLESS | {"x264-params": "chromaloc=0"}, (0.5, 1)),
+        ("libx264", LOSSLESS | {"x264-params": "chromaloc=1"}, (1, 1)),
+        ("libx264", LOSSLESS | {"x264-params": "chromaloc=2"}, (0.5, 0.5)),
+        ("mjpeg", {"flags": "+qscale", "global_quality": "118"}, (1, 1)),
+        ("mpeg1video", {"qscale": "1", "qmin": "1"}, (1, 1)),
+    ],
+    ids=["left", "centre", "top left", "JPEG", "MPEG-1"],
+)
+def test_colours_are_sited_where_the_codec_says(codec, options, offset):
+    """A spot at (80.5, 48.5), sampled where each chroma sample sits within its two by two pixels."""
+    y, x = np.mgrid[0:48, 0:80] * 2
+    distance = (x + offset[0] - 80.5) ** 2 + (y + offset[1] - 48.5) ** 2
+    spot = np.round(128 + 100 * np.exp(-distance / 200)).astype(np.uint8)
+    gray = np.full((96, 160), 128, np.uint8)
+    frame = frame_of("yuvj420p" if codec == "mjpeg" else "yuv420p", gray, np.full_like(spot, 128), spot)
+    container = "mpeg" if codec == "mpeg1video" else "mkv"
+    source = video(codec, [frame], container=container, options=options, colorspace=6, color_range=2)
+    for factor in (1, 2):
+        red = picture(source, width=160 // factor, height=96 // factor)[..., 0].astype(int)
+        within(
+            container, codec, "places of colours", np.abs(centroid(red - red[2, 2]) * factor - (80.5, 48.5)).max(), 0.1
+        )
+
+
 # --- antialiasing
 
 

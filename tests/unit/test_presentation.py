@@ -18,7 +18,18 @@ from tests.boxes import (
     with_element,
 )
 from tests.formats import tally, within
-from tests.pictures import FFMPEG, MEDIA, capture_all, frame_of, needs_ffmpeg, picture, real_files, shown, video
+from tests.pictures import (
+    FFMPEG,
+    MEDIA,
+    capture_all,
+    frame_of,
+    needs_ffmpeg,
+    picture,
+    real_files,
+    shown,
+    video,
+    with_fields,
+)
 from worker.errors import Code, TaskError
 from worker.media.geometry import Margins
 from worker.media.plan import Format, ScaleType
@@ -156,6 +167,34 @@ def test_the_pixel_crop_of_matroska_is_cut_off(sides, where):
     levels = picture(BytesIO(data))[..., 1]
     assert levels.shape == samples[where].shape
     within("mkv", "libx264", "shapes, margins", (levels != samples[where]).sum())
+
+
+def test_fields_are_told_apart_before_margins_are_cut():
+    """A line less at the top would put the second field first."""
+    from tests.unit.test_deinterlace import INTERLACED, moving, plain, psnr, woven
+
+    first = moving(0)
+    samples = woven(first, moving(20))
+    middle = np.full_like(samples, 128)
+    frame = with_fields(frame_of("yuv444p", samples, middle, middle, colorspace=1, color_range=1), "tff")
+    source = video("libx264", [frame], options=INTERLACED["libx264"][1], colorspace=1, color_range=1)
+    data = with_element(source.getvalue(), VIDEO_SETTINGS, pixel_crop(top=1, left=4))
+    whole = plain(first)[1:, 4:]
+    levels = picture(BytesIO(data))
+    assert levels.shape == whole.shape
+    assert psnr(levels, whole) > 40
+
+
+def test_margins_do_not_make_untagged_video_standard_definition():
+    chroma = (90, 640)
+    planes = [
+        np.full(size, code, np.uint8) for size, code in zip([(180, 1280), chroma, chroma], (63, 102, 240), strict=True)
+    ]
+    source = video("libx264", [frame_of("yuv420p", *planes)], options=LOSSLESS)
+    data = with_element(source.getvalue(), VIDEO_SETTINGS, pixel_crop(left=8))
+    levels = picture(BytesIO(data))
+    assert levels.shape == (180, 1272, 3)
+    assert (levels == picture(source)[:, 8:]).all()
 
 
 def test_margins_are_cut_before_scaling_and_turning():

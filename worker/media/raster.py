@@ -48,21 +48,22 @@ class Renderer:
     def render(self, frame: VideoFrame, sample_aspect: Fraction, margins: Margins = NO_MARGINS) -> Pixels:
         """Give the upright picture, (h, w, 3) RGB, or (h, w, 4) RGBA where frame and image format have transparency.
 
-        `margins` are cut as the `ffmpeg` command cuts them: before all else, and only whole pixels of chroma.
+        `margins` are cut as the `ffmpeg` command does: before turning and scaling, and only whole pixels of chroma.
         Raises `UnsupportedMedia` for colours and pixel formats that cannot be converted, `LimitExceeded` as `layout`.
         """
         turn = frame_orientation(frame)
-        frame = _without(frame, margins)
+        means = frame_meaning(frame)
+        # Fields first: an odd margin at the top would exchange them.
+        frame = _without(progressive(frame), margins)
         place = layout(upright_size(Size(frame.width, frame.height), sample_aspect, turn), self._rendition)
         self.aspect_changed |= place.aspect_changed
         # Scaling before turning moves fewer pixels, and leaves chroma sited where the codec put it.
         size = place.scaled.turned() if turn.transposed else place.scaled
-        return _placed(turned(self._coded_picture(frame, size), turn), place)
+        return _placed(turned(self._coded_picture(frame, means, size), turn), place)
 
-    def _coded_picture(self, frame: VideoFrame, size: Size) -> Pixels:
-        """Deinterlacing, colour conversion and scaling, in the orientation of the coded frame."""
-        means = frame_meaning(frame)
-        frame = with_whole_bytes(progressive(frame))
+    def _coded_picture(self, frame: VideoFrame, means: Meaning, size: Size) -> Pixels:
+        """Colour conversion and scaling, in the orientation of the coded frame."""
+        frame = with_whole_bytes(frame)
         if is_gray(frame) and not means.full_range:
             frame = convert(VideoReformatter(), frame, planar_yuv(frame), means)
         if has_alpha(frame):
