@@ -18,8 +18,9 @@ HEAD = """\
 
 Made by `make formats` from what the tests compared in that run; do not edit. A capture is *exact* when its time and its
 decoded planes, bit by bit, are those of a full decode from the start of the file. *Real files* are test files of other
-projects, not shipped here; *drawn streams* are made by the tests, of random structure, for random tasks. What is known
-not to be exact stands at the end.
+projects, not shipped here; *made streams* and *drawn
+streams* are made by the tests, the latter of random structure, for random tasks. What is known not to be exact stands
+at the end.
 
 Pictures are compared as image files, read back with Pillow, and count as exact when they are as near to the truth as
 8 bits allow: *colours* within 2 levels of 255 of the standards' formulas (HDR: of the reference tone mapping, and real

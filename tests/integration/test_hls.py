@@ -23,6 +23,7 @@ from PIL import Image as Picture
 
 from devkit.counter import read_number
 from devkit.media import counter_video
+from tests.formats import tally
 from worker.adapters.files import LocalStore
 from worker.adapters.hls import open_source
 from worker.errors import Code, TaskError
@@ -153,6 +154,12 @@ def truth(key):
         return decoded(file)
 
 
+def real(key, what, found, wanted):
+    """Assert that all frames are the wanted ones, and count them for `docs/formats.md`."""
+    tally("hls", "h264", f"{what}, real files", found, wanted)
+    assert found == wanted, key
+
+
 @pytest.mark.parametrize("key", FOLDERS)
 def test_real_playlists_give_the_frames_of_a_full_decode_at_random_times(key):
     if not REAL.exists():
@@ -165,8 +172,8 @@ def test_real_playlists_give_the_frames_of_a_full_decode_at_random_times(key):
         with Reading(REAL.parent, key) as file:
             parts = runs_of(file, Limits(), segmented=file.segmented)
             with parts[0].open() as media, closing(JoinedReader(parts, media)) as reader:
-                for time in times:
-                    assert digest(reader.at(time).frame) == shown(frames, time), (key, time)
+                found = [digest(reader.at(time).frame) for time in times]
+        real(key, "frames at random times", found, [shown(frames, time) for time in times])
 
 
 @pytest.mark.parametrize("key", FOLDERS)
@@ -182,7 +189,7 @@ def test_real_playlists_give_every_frame_in_order(key):
             while (shot := reader.following()) is not None:
                 found.append((shot.time_s, digest(shot.frame)))
             assert reader.current().end_s == end
-    assert found == frames
+    real(key, "every frame in turn", found, frames)
 
 
 # --- made playlists, whose frames say their number
@@ -230,6 +237,9 @@ KINDS = {
 }
 
 
+OPEN_GOPS = "keyint=50:min-keyint=50:scenecut=0:bframes=3:b-adapt=0:b-pyramid=normal:ref=4:threads=1:open-gop=1"
+
+
 def make(root, name, *, kind="ts", seconds=24, hls_time=2, bframes=2, gop=50, fps=FPS, codec="libx264", **more):
     """Write a playlist `hls/<name>/x.m3u8` of two-second segments."""
     folder = root / "hls" / name
@@ -249,6 +259,8 @@ def root(tmp_path_factory):
     make(folder, "hevc", kind="fmp4", codec="libx265")
     make(folder, "short", seconds=4)
     make(folder, "long-gops", gop=150, seconds=30)
+    for name, kind in (("open-gops", "ts"), ("open-gops-fmp4", "fmp4")):
+        make(folder, name, kind=kind, options={"preset": "veryfast", "x264-params": OPEN_GOPS})
     join(folder, "joined", "ts", "ts", "fmp4", "hevc")
     return folder
 
@@ -264,7 +276,13 @@ def join(root, name, *parts):
     (root / "hls" / f"{name}.m3u8").write_text("\n".join([*lines, "#EXT-X-ENDLIST"]))
 
 
-@pytest.mark.parametrize("name", [*KINDS, "hevc", "long-gops"])
+def made(name, what, found, wanted):
+    """Assert that all entries gave the frames of the wanted numbers, and count them for `docs/formats.md`."""
+    tally("hls", "libx265" if name == "hevc" else "libx264", f"{what}, made streams", found, wanted)
+    assert found == wanted
+
+
+@pytest.mark.parametrize("name", [*KINDS, "hevc", "long-gops", "open-gops", "open-gops-fmp4"])
 def test_frames_at_random_times(root, name):
     chance = random.Random(name)
     frames = 24 * FPS
@@ -272,8 +290,9 @@ def test_frames_at_random_times(root, name):
         wanted = sorted(chance.sample(range(frames), chance.choice((1, 2, 5))))
         with Reading(root, f"{name}/x.m3u8") as file:
             selections = [at(Fraction(number, FPS) + Fraction(chance.randint(0, 38), 1000)) for number in wanted]
-            numbers, _ = captured(file, *selections)
-        assert numbers == [[number] for number in wanted]
+            numbers, report = captured(file, *selections)
+        made(name, "interval", numbers, [[number] for number in wanted])
+        assert not any(entry.warnings for entry in report.entries)
 
 
 @pytest.mark.parametrize("name", [*KINDS, "hevc"])
@@ -286,10 +305,10 @@ def test_modes(root, name):
     )
     with Reading(root, f"{name}/x.m3u8") as file:
         (spaced, keys, average, changes), report = captured(file, *entries)
-    assert spaced == [int(k * Fraction("3.7") * FPS) for k in range(7)]
-    assert keys == list(range(0, 600, 50))
-    assert average == [0, 120, 240, 360, 480]
-    assert changes == [75 * k for k in range(8)]
+    made(name, "interval", spaced, [int(k * Fraction("3.7") * FPS) for k in range(7)])
+    made(name, "keyframe", keys, list(range(0, 600, 50)))
+    made(name, "average", average, [0, 120, 240, 360, 480])
+    made(name, "dhash", changes, [75 * k for k in range(8)])
     assert not any(entry.warnings for entry in report.entries)
 
 
@@ -489,6 +508,61 @@ def test_audio_without_a_picture_is_not_found():
         captured(file, at(0))
     assert caught.value.code == Code.RESOURCE_NOT_FOUND
     assert "no video stream and no embedded picture" in caught.value.message
+
+
+# --- runs in which nothing decodes
+
+
+def with_dead_runs(root, name, parts, dead):
+    """A playlist of runs in which the segments of `dead` ones are garbage; the others show their numbers."""
+    for part in set(dead.values()):
+        shutil.rmtree(root / "hls" / part, ignore_errors=True)
+        shutil.copytree(root / "hls" / "ts", root / "hls" / part)
+        for path in (root / "hls" / part).glob("x*.ts"):
+            whole = path.read_bytes()
+            kinds = {"text": b"<html>404</html>" * 100, "zeros": bytes(len(whole)), "blank": whole[: 188 * 3] * 20}
+            path.write_bytes(kinds[part.removeprefix("dead-")])
+    join(root, name, *(dead.get(number, part) for number, part in enumerate(parts)))
+    return f"{name}.m3u8"
+
+
+@pytest.mark.parametrize("kind", ["text", "zeros", "blank"])
+@pytest.mark.parametrize("dead", [(0,), (1,), (0, 1), (1, 2), (3,), (0, 2)], ids=str)
+def test_in_place_of_a_run_that_is_dead_the_nearest_good_frame_is_given(root, kind, dead):
+    parts = ["ts", "ts", "fmp4", "hevc"]
+    dead = dict.fromkeys(dead, f"dead-{kind}")
+    key = with_dead_runs(root, f"joined-dead-{kind}-{'-'.join(map(str, dead))}", parts, dead)
+    live = [number for number in range(PARTS) if number not in dead]
+
+    def nearest(place):
+        run = place // PART
+        if run in live:
+            return place % PART
+        before = [number for number in live if number < run]
+        return PART - 1 if before else 0
+
+    places = [n * PART + at for n in range(live[-1] + 1) for at in (0, 130, PART - 1)]
+    for wanted in (places, *([place] for place in places)):
+        with Reading(root, key) as file:
+            numbers, report = captured(file, *(at(Fraction(place, FPS)) for place in wanted))
+        assert numbers == [[nearest(place)] for place in wanted]
+        if any(place // PART in dead for place in wanted):
+            assert "FrameDamaged" in {warning.code for warning in report.entries[0].warnings}
+    entries = (grid(7), Selection(Mode.KEYFRAME), Selection(Mode.AVERAGE, number=5))
+    with Reading(root, key) as file:
+        (spaced, keys, average), _ = captured(file, *entries)
+    end = (live[-1] + 1) * PART
+    assert spaced == [nearest(place) for place in range(0, end, 7 * FPS)]
+    assert keys == [place % PART for place in range(0, end, 50) if place // PART in live]
+    shown = [nearest(k * end // 5) for k in range(5)]
+    assert average == [number for k, number in enumerate(shown) if not k or shown[k - 1] != number]
+
+
+def test_where_all_runs_are_dead_it_is_said(root):
+    key = with_dead_runs(root, "all-dead", ["ts", "ts"], {0: "dead-blank", 1: "dead-text"})
+    with Reading(root, key) as file, pytest.raises(TaskError) as caught:
+        captured(file, at(0))
+    assert caught.value.code == Code.CORRUPT_MEDIA
 
 
 # --- through the decoder process

@@ -13,7 +13,7 @@ from worker.media.container import Media
 from worker.media.cover import find_cover
 from worker.media.encode import encode
 from worker.media.entry import EntryRun, Timeline
-from worker.media.joined import JoinedReader, key_times, length_s
+from worker.media.joined import JoinedReader, first_live, key_times, length_s
 from worker.media.plan import CaptureEvent, CapturePlan, EntryReport, Image, Mode, Progress, Report, Warn
 from worker.media.raster import DISTORTED, Renderer
 from worker.media.runs import Run, runs_of
@@ -30,7 +30,7 @@ def capture(file: BinaryIO, plan: CapturePlan) -> Iterator[CaptureEvent]:
     started = perf_counter()
     parts = runs_of(file, plan.limits, segmented=plan.segmented)
     survey = _survey(parts, plan)
-    with parts[0].open() as media:
+    with parts[first_live(parts)].open() as media:
         if media.video is None:
             yield from _cover(media, plan, started)
             return
@@ -60,7 +60,7 @@ def _survey(parts: Sequence[Run], plan: CapturePlan) -> Survey:
     modes = {entry.selection.mode for entry in plan.entries}
     if not {Mode.AVERAGE, Mode.KEYFRAME} & modes:
         return Survey()
-    with parts[0].open() as media:
+    with parts[first_live(parts)].open() as media:
         if media.video is None:
             return Survey()
     end_s = length_s(parts) if Mode.AVERAGE in modes else None

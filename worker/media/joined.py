@@ -15,9 +15,17 @@ from worker.media.decode import Shot
 from worker.media.runs import Run
 
 
+def first_live(runs: Sequence[Run]) -> int:
+    """Find the first run of which anything decodes; the very first where that is the only one, or none does."""
+    if len(runs) == 1:
+        return 0
+    return next((number for number, run in enumerate(runs) if not run.is_dead), 0)
+
+
 def length_s(runs: Sequence[Run]) -> Fraction:
-    """Seconds to the end of the last frame of all runs."""
-    return sum((run.length_s for run in runs), Fraction(0))
+    """Seconds to the end of the last frame of all runs; dead ones last as long as the playlist says."""
+    live = [number for number, run in enumerate(runs) if len(runs) == 1 or not run.is_dead]
+    return sum((run.length_s for run in runs[: live[-1] + 1]), Fraction(0)) if live else Fraction(0)
 
 
 def key_times(runs: Sequence[Run], start_s: Fraction) -> list[Fraction]:
@@ -25,23 +33,30 @@ def key_times(runs: Sequence[Run], start_s: Fraction) -> list[Fraction]:
     offset_s = Fraction(0)
     times: list[Fraction] = []
     for number, run in enumerate(runs):
+        if len(runs) > 1 and run.is_dead:
+            offset_s += run.length_s
+            continue
         times += [offset_s + time_s for time_s in run.key_times(max(start_s - offset_s, Fraction(0)))]
         offset_s += run.length_s if number + 1 < len(runs) else 0
     return times
 
 
 class JoinedReader:
-    """Finds frames by time, forwards. Owns what it opens, but not the `media` that it starts with: `close` it."""
+    """Finds frames by time, forwards. Owns what it opens, but not the `media` that it starts with: `close` it.
+
+    In place of a dead run, the last frame before it stays on screen.
+    """
 
     def __init__(self, runs: Sequence[Run], media: Media) -> None:
-        """Start at the beginning of the first run, of which `media` has just been opened."""
+        """Start at the beginning of the first live run, of which `media` has just been opened."""
         self._runs = runs
-        self._number = 0
-        self._offset_s = Fraction(0)
+        self._number = first_live(runs)
+        self._offset_s = sum((run.length_s for run in runs[: self._number]), Fraction(0))
         self._decoded_before = self._damaged_before = 0
+        self._dead = set(range(self._number))
         self._given = self._media = media
         self._landed = False
-        self._reader = runs[0].reader(media)
+        self._reader = self._run.reader(media)
         self.tolerance_s = self._reader.tolerance_s
 
     @property
@@ -51,8 +66,8 @@ class JoinedReader:
 
     @property
     def damaged(self) -> int:
-        """Packets and frames that were skipped for being damaged."""
-        return self._damaged_before + self._reader.damaged
+        """Packets, frames and runs that were skipped for being damaged."""
+        return self._damaged_before + self._reader.damaged + len(self._dead)
 
     @property
     def media(self) -> Media:
@@ -69,9 +84,12 @@ class JoinedReader:
         while True:
             local_s = time_s - self._offset_s
             shot = self._shot_at(local_s)
-            if self._is_last or shot.end_s is None or local_s + self.tolerance_s < self._run.length_s:
+            following = None
+            if shot.end_s is not None and not self._is_last and local_s + self.tolerance_s >= self._run.length_s:
+                following = self._next_live()
+            if following is None or local_s + self.tolerance_s < self._length_to(following):
                 return self._joined(shot)
-            self._next_run()
+            self._go_to_run(following)
 
     def _shot_at(self, local_s: Fraction) -> Shot:
         self._approach(local_s)
@@ -90,6 +108,7 @@ class JoinedReader:
     def _start_run_again(self) -> None:
         if self._reader.astray:
             self._run.trusted = Access.RESET
+            self._damaged_before -= self._reader.damaged  # it only seemed so, from there
         self._go_on_with(self._run.open())
 
     def following(self) -> Shot | None:
@@ -100,8 +119,8 @@ class JoinedReader:
             self._start_run_again()
             self._reader.at(last_s)
             shot = self._reader.following()
-        if shot is None and not self._is_last:
-            self._next_run()
+        if shot is None and (following := self._next_live()) is not None:
+            self._go_to_run(following)
             shot = self._reader.at(Fraction(0))
         return None if shot is None else self._joined(shot)
 
@@ -116,9 +135,10 @@ class JoinedReader:
             if self._is_last or not local_s or local_s - self.tolerance_s < self._run.length_s:
                 self._approach(local_s)
                 yield from map(self._joined, self._reader.keyframes(local_s))
-            if self._is_last:
+            following = self._next_live()
+            if following is None:
                 return
-            self._next_run()
+            self._go_to_run(following)
 
     def close(self) -> None:
         """Close what was opened on the way."""
@@ -133,14 +153,26 @@ class JoinedReader:
     def _is_last(self) -> bool:
         return self._number + 1 == len(self._runs)
 
+    def _next_live(self) -> int | None:
+        """Find the next live run; asked only when it is needed, for it is read to tell."""
+        for number in range(self._number + 1, len(self._runs)):
+            if not self._runs[number].is_dead:
+                return number
+            self._dead.add(number)
+        return None
+
+    def _length_to(self, number: int) -> Fraction:
+        """Seconds from where the present run starts to where a later one does."""
+        return sum((run.length_s for run in self._runs[self._number : number]), Fraction(0))
+
     def _joined(self, shot: Shot) -> Shot:
         """Put a shot of the open run on the whole timeline."""
-        end_s = None if shot.end_s is None or not self._is_last else self._offset_s + shot.end_s
+        end_s = None if shot.end_s is None or self._next_live() is not None else self._offset_s + shot.end_s
         return replace(shot, time_s=self._offset_s + shot.time_s, end_s=end_s)
 
-    def _next_run(self) -> None:
-        self._offset_s += self._run.length_s
-        self._number += 1
+    def _go_to_run(self, number: int) -> None:
+        self._offset_s += self._length_to(number)
+        self._number = number
         self._go_on_with(self._run.open())
 
     def _approach(self, local_s: Fraction) -> None:

@@ -179,8 +179,23 @@ class Run:
     # --- facts
 
     @cached_property
+    def is_dead(self) -> bool:
+        """Whether not one frame of the run can be decoded. Raises what storage raises."""
+        try:
+            with self.open() as media:
+                if media.video is not None:
+                    self.reader(media).at(Fraction(0))
+                return media.video is None
+        except TaskError as error:
+            if error.code not in (Code.CORRUPT_MEDIA, Code.UNSUPPORTED_MEDIA):
+                raise
+            return True
+
+    @cached_property
     def length_s(self) -> Fraction:
         """Seconds to the end of the last frame, from packets where they carry times, else decoded."""
+        if self._segments and self.is_dead:
+            return Fraction(self.nominal_s)
         origin_pts = self.origin_pts  # asked before anything is open: two cannot read one file in turns
         for place in range(len(self._segments) - 1, 0, -1):
             with suppress(TaskError), self.open(place) as media:
