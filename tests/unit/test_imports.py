@@ -18,6 +18,7 @@ OWNERS = {
         f"worker.media.{name}"
         for name in (
             "container",
+            "opening",
             "presentation",
             "timeline",
             "decode",
