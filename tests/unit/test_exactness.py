@@ -128,7 +128,7 @@ def parameters():
         yield pytest.param(name, marks=pytest.mark.slow if slow else ())
 
 
-@pytest.mark.parametrize("name", parameters())
+@pytest.mark.parametrize("name", list(parameters()))
 def test_every_frame(name, tmp_path):
     recipe = STREAMS[name]
     path = make(recipe, tmp_path)
