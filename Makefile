@@ -43,8 +43,8 @@ PICTURES := $(addprefix tests/unit/test_,colour_files.py pixel_formats.py geomet
 formats: setup ## Write docs/formats.md from a run of the exactness tests (with the shared media, about ten minutes)
 	@$(VENV_PYTHON) -m pytest -m "" --write-formats docs/formats.md tests/integration/test_real_media.py tests/integration/test_hls.py tests/unit/test_capture.py tests/unit/test_exactness.py tests/unit/test_layouts.py $(PICTURES) $(ARGS)
 
-bench: setup ## Compare with the ffmpeg command line
-	@scripts/setup ffmpeg
+bench: setup ## Compare with ffmpeg and others, about 15 minutes (ARGS=--quick: 3)
+	@scripts/setup bench
 	@$(VENV_PYTHON) -m bench $(ARGS)
 
 lock: ## Pin the dependencies of pyproject.toml anew (ARGS=--upgrade: in their newest versions)
@@ -52,8 +52,9 @@ lock: ## Pin the dependencies of pyproject.toml anew (ARGS=--upgrade: in their n
 	python3 -m venv "$$tmp/venv"; "$$tmp/venv/bin/pip" install --quiet uv==$(UV_VERSION); \
 	compile="$$tmp/venv/bin/uv pip compile --quiet --generate-hashes --no-header --python-version 3.11 $(ARGS)"; \
 	$$compile pyproject.toml -o requirements.txt; \
-	$$compile --extra dev pyproject.toml -o requirements-dev.txt
+	$$compile --extra dev pyproject.toml -o requirements-dev.txt; \
+	$$compile bench/requirements.in -o bench/requirements.txt
 
 clean: ## Remove what the other targets made
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache demo-output
+	rm -rf .venv .venv-bench bench-media .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache demo-output
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

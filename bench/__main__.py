@@ -1,57 +1,118 @@
-"""Measures, prints tables, and writes the same figures to `bench/last.json`. Exits 1 when the worker takes too much."""
+"""Measures us and others in turn, and prints tables. Exits 1 when a bar is not cleared."""
 
 import argparse
-import json
+import asyncio
 import os
+import platform
+import re
 import shutil
 import statistics
 import sys
 import tempfile
 import time
-from dataclasses import asdict
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from fractions import Fraction
 from pathlib import Path
 
-from bench import report
-from bench.compare import compare
-from bench.jobs import real_jobs, sample_jobs
-from bench.processes import run
-from bench.serving import measure
+import av
 
-LAST = Path(__file__).with_name("last.json")
+from bench import latency, limits, processes, reading, report, serving
+from bench.compare import compare
+from bench.jobs import BUCKET, dense_jobs, long_jobs, middle, other_jobs
+from bench.media import prepare
+from bench.minimum import read
+from bench.report import Verdict
+from worker.adapters.pool import DecoderPool
+from worker.media.plan import Selection
+from worker.settings import Pool
+
+MEDIA = Path(__file__).parents[1] / "bench-media"
+MARK = "\n## Results\n"
+LONG_S, BIG_S, MINUTE_S = 600, 1620, 60
 
 
 def main() -> int:
     """Run the whole benchmark."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("--repeats", type=int, default=5, help="runs of each, of which the median is told (default: 5)")
-    repeats = parser.parse_args().repeats
+    parser.add_argument("--repeats", type=int, default=3, help="runs of each, of which the median is told (default: 3)")
+    parser.add_argument("--quick", action="store_true", help="one minute instead of ten, once each, H.264 only")
+    parser.add_argument("--write", type=Path, metavar="FILE.md", help="put the results below its `## Results`")
+    asked = parser.parse_args()
     if shutil.which("ffmpeg") is None:
-        parser.error("the ffmpeg command is missing: scripts/setup ffmpeg installs it")
+        parser.error("the ffmpeg command is missing: scripts/setup bench installs it")
+    media = prepare(MEDIA / BUCKET)
     started = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="frame-capture-bench-") as directory:
-        home = Path(directory)
-        jobs = sample_jobs(home)
-        sample = compare(jobs, home, repeats, whole_runs=True)
-        _say(report.comparison("The made sample: H.264, 1280x720, 25 fps, 60 s, a keyframe every 2 s", sample))
-        real = compare(real_jobs(), home, repeats, whole_runs=False)
-        if real:
-            _say(report.comparison("A real film clip: H.264, 854x480, 24 fps, 30 s", real))
-        else:
-            _say("No real film clip: ../shared/media is not at hand.")
-        ffmpeg_start_s = statistics.median(run(["ffmpeg", "-version"]).cpu_s for _ in range(repeats))
-        _say(report.NOTES.format(ffmpeg_start_s))
-        _say(report.whole_runs(sample))
-        serving = measure(jobs, home)
-        _say(report.serving(serving))
-    figures = {"repeats": repeats, "cpus": len(os.sched_getaffinity(0)), "serving": asdict(serving)}
-    figures |= {"sample": [asdict(row) for row in sample], "real": [asdict(row) for row in real]}
-    LAST.write_text(json.dumps(figures, indent=1) + "\n", "utf-8")
-    print(f"{time.monotonic() - started:.0f} s in all; the same figures are in bench/last.json")
-    return 1 if serving.too_large else 0
+    texts = [_machine()]
+    cleared = True
+    with tempfile.TemporaryDirectory(prefix="frame-capture-bench-", dir=MEDIA) as directory:
+        for text, passed in _sections(media, Path(directory), 1 if asked.quick else asked.repeats, quick=asked.quick):
+            print(text, end="\n\n", flush=True)
+            texts.append(text)
+            cleared &= passed
+    print(f"{time.monotonic() - started:.0f} s in all")
+    if asked.write:
+        before, mark, _ = asked.write.read_text("utf-8").partition(MARK)
+        asked.write.write_text("\n\n".join([f"{before}{mark or MARK}".rstrip(), *texts]) + "\n", "utf-8")
+    return 0 if cleared else 1
 
 
-def _say(text: str) -> None:
-    print(text, end="\n\n", flush=True)
+def _sections(media: dict[str, Path], home: Path, repeats: int, *, quick: bool) -> Iterator[tuple[str, bool]]:
+    """Yield each text, and whether its bars are cleared."""
+    minute = media["minute"]
+    all_cores = os.sched_getaffinity(0)
+    long, seconds = (minute, MINUTE_S) if quick else (media["ten"], LONG_S)
+    jobs = long_jobs(long, seconds) + ([] if quick else dense_jobs(minute) + other_jobs(media))
+    verdicts = []
+    os.sched_setaffinity(0, {max(all_cores)})  # one core for everybody, which children inherit
+    for job in jobs:
+        found = compare(job, home, minute, repeats)
+        verdicts += report.verdicts_of(found)
+        yield report.comparison(found), True
+    one = middle(long, seconds)
+    walls = latency.measure(one, home, max(repeats, 5))
+    os.sched_setaffinity(0, all_cores)
+    served = serving.measure(one, home, max(repeats, 5))
+    walls[latency.SERVED] = statistics.median(served.latencies_s)
+    walls[latency.FFMPEG_FREE] = statistics.median(latency.ffmpeg(one, home) for _ in served.latencies_s)
+    yield report.latencies(walls), True
+    yield report.serving(served), True
+    yield report.readings(asyncio.run(_readings(media["big"]))), True
+    cells = limits.table(home)
+    yield report.limits(cells), True
+    memory = max(served.ready_bytes, served.after_bytes) / serving.LIMIT_BYTES
+    decoded = max(cell.ratio for cell in cells.values())
+    verdicts += latency.verdicts(walls)
+    verdicts.append(Verdict("memory of the worker at rest to its limit", 1.0, memory))
+    verdicts.append(Verdict("frames decoded to the fewest possible, the worst", limits.SLACK, decoded))
+    yield report.verdicts(verdicts), all(each.passed for each in verdicts)
+
+
+async def _readings(big: Path) -> dict[str, reading.Reading]:
+    """Capture from a file of 1 GB."""
+    coded, length_s = read(big), Fraction(BIG_S)
+    requests = {
+        "one frame in the middle": Selection(start_s=length_s / 2, number=1),
+        "the last frame": Selection(start_s=length_s - Fraction(1, 25), number=1),
+        "every 60 s": Selection(interval_s=Fraction(60)),
+    }
+    async with DecoderPool(Pool(slots=1)) as pool:
+        return {
+            f"{name} of 1 GB": await reading.measure(pool, big, coded, [selection])
+            for name, selection in requests.items()
+        }
+
+
+def _machine() -> str:
+    """Describe what all of it ran on."""
+    cpu = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text("utf-8"))
+    memory_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    ffmpeg = processes.run(["ffmpeg", "-version"]).output.split()[2]
+    return (
+        f"{datetime.now(UTC):%-d %B %Y}; {os.cpu_count()} CPUs ({cpu[1] if cpu else platform.machine()}), "
+        f"{memory_bytes / 2**30:.0f} GiB, Linux {platform.release()}; Python {platform.python_version()}, "
+        f"PyAV {av.__version__} with FFmpeg {av.ffmpeg_version_info}; ffmpeg {ffmpeg}."
+    )
 
 
 if __name__ == "__main__":

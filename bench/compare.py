@@ -1,104 +1,139 @@
-"""Our capture and ffmpeg's in the same run, job by job: first ours, in one warm process, then ffmpeg's processes."""
+"""Our capture and others' ways to do the same, in turn, several times: medians, and what each of them gave."""
 
 import json
 import re
 import shutil
 import statistics
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
-from bench import processes
+from bench import processes, sameness
 from bench.jobs import Job
-from bench.peer import Builder, Way
-from bench.warm import Cost
+from bench.minimum import Coded, minimum, read, wanted
+from bench.peers import Way
+from bench.warm import Captured
+from worker.media.plan import Mode
 
-SIDE_RUNS = 3  # of what is told beside the comparison itself, so that it all stays below three minutes
+OURS = "frame-capture"
+LONG_CPU_S = 20  # what takes more is run once
 
 
 @dataclass(frozen=True, slots=True)
-class Peer:
-    """What ffmpeg needed in its best way with one thread: the median CPU seconds of all its processes, and facts."""
+class Run:
+    """One run of one way. `frames_decoded` and `bytes_read` are None where a peer does not tell them.
 
-    way: str
+    `same` counts the images that show the very frames that were asked for, None where that is not known.
+    """
+
     cpu_s: float
+    wall_s: float
+    peak_bytes: int
     frames_decoded: int | None
     bytes_read: int | None
     images: int
     image_bytes: int
+    same: int | None
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A job's figures. `run_cpu_s` is that of a whole `frame-capture run`, start-up and all, where it was measured."""
+    """A way's medians over `runs`, and the other facts of its last run."""
 
-    job: str
-    ours: Cost
-    run_cpu_s: float | None
-    peer: Peer
-    peer_default_threads_cpu_s: float
+    way: str
+    runs: int
+    run: Run
 
 
-def compare(jobs: Sequence[Job], home: Path, repeats: int, *, whole_runs: bool) -> list[Row]:
-    """Measure the jobs, below an existing directory `home`."""
-    costs = warm(jobs, home, repeats)
-    return [_row(job, cost, home, repeats, whole_runs=whole_runs) for job, cost in zip(jobs, costs, strict=True)]
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """A job's rows, ours first; `fewest`: frames that it forces one to decode; `asked`: images, None where chosen."""
+
+    job: Job
+    rows: tuple[Row, ...]
+    fewest: int
+    asked: int | None
 
 
-def warm(jobs: Sequence[Job], home: Path, repeats: int) -> list[Cost]:
-    """Measure our captures in one warm process."""
-    listed = home / "jobs.json"
-    listed.write_text(json.dumps([[job.message, str(job.file)] for job in jobs]))
-    done = processes.run([sys.executable, "-m", "bench.warm", str(listed), str(repeats)])
-    return [Cost(**json.loads(line)) for line in done.output.splitlines()]
+def compare(job: Job, home: Path, minute: Path, repeats: int) -> Comparison:
+    """Measure a job, below an existing directory `home`."""
+    coded = _coded(job.file)
+    ways: dict[str, Callable[[], Run]] = {OURS: lambda: _ours(job, home)}
+    ways |= {way.name: lambda way=way: _theirs(job, way, home, minute) for way in job.ways}
+    done: dict[str, list[Run]] = {name: [] for name in ways}
+    for _ in range(repeats):
+        for name, once in ways.items():
+            if not done[name] or done[name][0].cpu_s < LONG_CPU_S:
+                done[name].append(once())
+    rows = tuple(Row(name, len(runs), _median(runs)) for name, runs in done.items())
+    chosen = job.selection.mode is Mode.DHASH
+    asked = None if chosen else len(wanted(coded, job.selection))
+    return Comparison(job, rows, minimum(coded, [job.selection]), asked)
 
 
-def _row(job: Job, ours: Cost, home: Path, repeats: int, *, whole_runs: bool) -> Row:
-    folder = home / "ffmpeg"
-    way, peer = _best(Builder(job, folder, threads=1).ways(), folder)
-    (default,) = (each for each in Builder(job, folder, threads=0).ways() if each.name == way.name)
-    spent: dict[str, list[float]] = {"run": [], "one": [], "default": []}
-    for number in range(repeats):
-        spent["one"].append(_cpu_s(way))
-        if number < SIDE_RUNS:
-            spent["default"].append(_cpu_s(default))
-        if number < SIDE_RUNS and whole_runs:
-            spent["run"].append(_whole_run(job, home))
-    median = {name: statistics.median(costs) for name, costs in spent.items() if costs}
-    return Row(job.name, ours, median.get("run"), replace(peer, cpu_s=median["one"]), median["default"])
+@cache
+def _coded(file: Path) -> Coded:
+    return read(file)
 
 
-def _cpu_s(way: Way) -> float:
-    return sum(processes.run(command).cpu_s for command in way.commands)
+def _median(runs: list[Run]) -> Run:
+    last = runs[-1]
+    cpu_s, wall_s = (statistics.median(getattr(run, name) for run in runs) for name in ("cpu_s", "wall_s"))
+    peak_bytes = int(statistics.median(run.peak_bytes for run in runs))
+    facts = (last.frames_decoded, last.bytes_read, last.images, last.image_bytes, last.same)
+    return Run(cpu_s, wall_s, peak_bytes, *facts)
 
 
-def _whole_run(job: Job, home: Path) -> float:
-    """Measure `frame-capture run` on a local store with the file in the message's place."""
-    root = _emptied(home / "buckets")
-    source = root / job.location.bucket / job.location.key
-    source.parent.mkdir(parents=True)
-    source.hardlink_to(job.file)
-    message = home / "task.json"
-    message.write_text(json.dumps(job.message))
-    return processes.run([sys.executable, "-m", "worker", "run", str(message), "--root", str(root)]).cpu_s
+def _ours(job: Job, home: Path) -> Run:
+    done, folder = warm(job, home)
+    _check(job, done.pts)
+    images = len(list(folder.iterdir()))
+    same = None if job.selection.mode is Mode.DHASH else images
+    return Run(
+        done.cpu_s, done.wall_s, done.peak_bytes, done.frames_decoded, done.bytes_read, images, done.image_bytes, same
+    )
 
 
-def _best(ways: Sequence[Way], folder: Path) -> tuple[Way, Peer]:
-    """Try all ways once; the least CPU time wins."""
-    tried = [(way, _tried(way, _emptied(folder))) for way in ways]
-    return min(tried, key=lambda each: each[1].cpu_s)
+def warm(job: Job, home: Path) -> tuple[Captured, Path]:
+    """Capture in a process that has captured before; gives also the folder of the images."""
+    folder, listed = _emptied(home / "images"), home / "task.json"
+    listed.write_text(json.dumps(job.message))
+    command = [sys.executable, "-m", "bench.warm", str(listed), str(job.file), str(folder)]
+    return Captured(**json.loads(processes.run(command).output)), folder
 
 
-def _tried(way: Way, folder: Path) -> Peer:
-    """Run a way once, talkatively: ffmpeg tells what it read and decoded."""
-    done = [processes.run([part if part != "error" else "verbose" for part in command]) for command in way.commands]
+def _check(job: Job, pts: list[int]) -> None:
+    """Raise `RuntimeError` unless our frames are those of the specification."""
+    coded = _coded(job.file)
+    expected = {coded.pictures[place].pts for place in wanted(coded, job.selection)}
+    if not set(pts) <= expected or (job.selection.mode is not Mode.DHASH and set(pts) != expected):
+        raise RuntimeError(f"{job.name}: {len(pts)} frames that are not the {len(expected)} wanted")
+
+
+def _theirs(job: Job, way: Way, home: Path, minute: Path) -> Run:
+    folder = _emptied(home / "images")
+    done = [processes.run([part.format(folder=folder) for part in command]) for command in way.commands]
     told = "\n".join(each.errors for each in done)
-    images = [path.stat().st_size for path in folder.iterdir()]
-    if not images:
-        raise RuntimeError(f"ffmpeg wrote no image: {way.commands}")
-    cpu_s = sum(each.cpu_s for each in done)
-    return Peer(way.name, cpu_s, frames_decoded(told), bytes_read(told), len(images), sum(images))
+    sizes = [path.stat().st_size for path in folder.iterdir()]
+    if not sizes:
+        raise RuntimeError(f"{way.name} wrote no image: {way.commands}")
+    cpu_s, wall_s = sum(each.cpu_s for each in done), sum(each.wall_s for each in done)
+    peak_bytes = max(each.peak_bytes for each in done)
+    same = _same(job, folder, minute)
+    return Run(cpu_s, wall_s, peak_bytes, frames_decoded(told), bytes_read(told), len(sizes), sum(sizes), same)
+
+
+def _same(job: Job, folder: Path, minute: Path) -> int | None:
+    if not job.minute or job.selection.mode is Mode.DHASH:
+        return None
+    coded = _coded(job.file)
+    places = wanted(coded, job.selection)
+    first = coded.pictures[coded.shown[0]].pts
+    times_s = sorted((coded.pictures[place].pts - first) * coded.time_base for place in places)
+    frames = len(sameness.thumbnails(minute))
+    return sameness.shown(folder, minute, [round(time_s * sameness.FPS) % frames for time_s in times_s])
 
 
 def frames_decoded(told: str) -> int | None:

@@ -1,77 +1,110 @@
-"""What is measured: the example tasks, each on a made sample and, where there is one, on a real file."""
+"""What is measured: requests on the made videos, others' ways to do the same, and the bars that we want to clear."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from devkit.media import counter_video, cover_mp3
-from worker.media.plan import EntryPlan
+from bench.peers import Way, every_frame, fps_filter, keyframes, loop, scene_filter, seeks
+from worker.media.plan import Selection
 from worker.messages import parse_task
-from worker.messages.examples import EXAMPLE_TASKS
 from worker.settings import LimitSettings
-from worker.task import Location, Task
+from worker.task import Task
 
-SAMPLE_S = 60
-REAL = Path(__file__).parents[2] / "shared/media/footage/bbb_480p_30s.mp4"
-REAL_S = 30
+BUCKET = "media"
+CROP = {"Width": 512, "Height": 512, "ScaleType": "crop"}
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """Ours to be at most `limit` times `peer`'s CPU seconds."""
+
+    peer: str
+    limit: float
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One example task on one file, which lasts `duration_s` seconds."""
+    """A request on one video, and others' ways to do it. `minute`: its frames are those of `minute.mp4`, repeated."""
 
     name: str
-    message: dict[str, Any]
     file: Path
-    duration_s: int
+    message: dict[str, Any]
+    ways: tuple[Way, ...]
+    bars: tuple[Bar, ...] = ()
+    minute: bool = False
 
     @property
-    def task(self) -> Task:
-        """The task as the worker reads it."""
-        return read_task(self.message)
-
-    @property
-    def entry(self) -> EntryPlan:
-        """The one entry that each example has."""
-        (entry,) = self.task.entries
-        return entry.plan
-
-    @property
-    def location(self) -> Location:
-        """Where the message says that the file is."""
-        return self.task.source.location
-
-    @property
-    def audio(self) -> bool:
-        """Whether it is the cover of a music file that is wanted."""
-        return self.file.suffix == ".mp3"
+    def selection(self) -> Selection:
+        """Which frames the one entry of the task asks for."""
+        (entry,) = read_task(self.message).entries
+        return entry.plan.selection
 
 
 def read_task(message: dict[str, Any]) -> Task:
     """Read a task message as the worker does."""
-    body = json.dumps(message).encode()
-    now = datetime.now(UTC)
+    body, now = json.dumps(message).encode(), datetime.now(UTC)
     return parse_task(body, message_id=None, timestamp=now, headers={}, limits=LimitSettings(), received_at=now)
 
 
-def sample_jobs(home: Path) -> list[Job]:
-    """Make the sample media below `home`, as the demo does; give all eight tasks on them."""
-    video, song = home / "sample.mp4", home / "song.mp3"
-    counter_video(video, width=1280, height=720, fps=25, seconds=SAMPLE_S)
-    cover_mp3(song)
-    return [*_jobs(video, SAMPLE_S, ".mp4"), *_jobs(song, SAMPLE_S, ".mp3")]
+def message(file: Path, **snapshot: Any) -> dict[str, Any]:
+    """Write a task message for JPEGs of a video."""
+    snapshot |= {"Format": "jpg", "URI": "oss://out/{index:05d}.jpg"}
+    source = {"URI": f"oss://{BUCKET}/{file.name}"}
+    return {"ProjectName": "bench", "Sources": [source], "Targets": [{"Image": {"Snapshots": [snapshot]}}]}
 
 
-def real_jobs() -> list[Job]:
-    """Give the seven video tasks on a real film clip of 854x480; none where the shared media are not at hand."""
-    return _jobs(REAL, REAL_S, ".mp4") if REAL.exists() else []
+def long_jobs(file: Path, seconds: int) -> list[Job]:
+    """The requests that the bars speak of, on a long H.264 video."""
+    tens, evenly = range(0, seconds, 10), [k * seconds / 10 for k in range(10)]
 
+    def job(name: str, ways: Sequence[Way], bars: Sequence[Bar], **snapshot: Any) -> Job:
+        return Job(name, file, message(file, **snapshot), tuple(ways), tuple(bars), minute=True)
 
-def _jobs(file: Path, duration_s: int, suffix: str) -> list[Job]:
     return [
-        Job(name, message, file, duration_s)
-        for name, message in EXAMPLE_TASKS.items()
-        if message["Sources"][0]["URI"].endswith(suffix)
-    ]
+        job("every 10 s, cropped to 512×512", [seeks(file, tens, crop=True), fps_filter(file, 10, crop=True)],
+            [Bar("ffmpeg -ss, a process each", 0.55), Bar("ffmpeg fps=1/10", 0.10)], Interval=10, **CROP),
+        job("dhash every 1 s, threshold 15", [fps_filter(file, 1)], [Bar("ffmpeg fps=1/1", 0.65)],
+            Mode="dhash", Interval=1, Threshold=15),
+        job("keyframes", [keyframes(file)], [Bar("ffmpeg -skip_frame nokey", 0.80)], Mode="keyframe"),
+        job("average, 10 frames", [seeks(file, evenly)], [Bar("ffmpeg -ss, a process each", 0.55)],
+            Mode="average", Number=10),
+        middle(file, seconds),
+    ]  # fmt: skip
+
+
+def middle(file: Path, seconds: int) -> Job:
+    """One frame in the middle of a long video."""
+    return Job(
+        "one frame in the middle", file, message(file, StartTime=seconds / 2, Number=1),
+        (seeks(file, [seconds / 2]),), minute=True,
+    )  # fmt: skip
+
+
+def dense_jobs(minute: Path) -> list[Job]:
+    """Beside libraries that decode everything: on one minute, since all of them take ten times as long for ten."""
+    return [
+        Job("every 2 s", minute, message(minute, Interval=2), (
+            seeks(minute, range(0, 60, 2)), fps_filter(minute, 2), loop("OpenCV, seeking", minute, 2),
+            loop("OpenCV, reading on", minute, 2), loop("PyAV, reading on", minute, 2),
+        ), minute=True),
+        Job("dhash every 1 s, threshold 15", minute, message(minute, Mode="dhash", Interval=1, Threshold=15), (
+            scene_filter(minute, 15), loop("PySceneDetect HashDetector", minute, 1),
+        ), minute=True),
+    ]  # fmt: skip
+
+
+def other_jobs(media: dict[str, Path]) -> list[Job]:
+    """Other codecs and sizes."""
+    hevc, large, short = media["hevc"], media["4k"], media["short"]
+    return [
+        Job("HEVC, every 10 s", hevc, message(hevc, Interval=10),
+            (seeks(hevc, range(0, 60, 10)), fps_filter(hevc, 10)), minute=True),
+        Job("HEVC, keyframes", hevc, message(hevc, Mode="keyframe"), (keyframes(hevc),), minute=True),
+        Job("4K, every 1 s", large, message(large, Interval=1), (seeks(large, range(10)), fps_filter(large, 1))),
+        Job("short clip, every frame", short, message(short), (
+            every_frame(short), loop("OpenCV, reading on", short, 0), loop("PyAV, reading on", short, 0),
+        ), (Bar("ffmpeg", 1.0),)),
+    ]  # fmt: skip

@@ -1,36 +1,51 @@
 """What processes cost: CPU seconds and memory, as the kernel tells them. Knows nothing of media and of the worker."""
 
+import json
 import os
 import subprocess
+import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
+LAUNCHER = Path(__file__).with_name("launch.py")
+
+
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """A command that succeeded. `cpu_s` is user and system time of the process and of all it waited for."""
+    """A command that succeeded. `cpu_s` is user and system time of the process and of all it waited for; `peak_bytes`
+
+    the largest resident size of any one of them.
+    """
 
     cpu_s: float
+    wall_s: float
+    peak_bytes: int
     output: str
     errors: str
 
 
-def run(command: Sequence[str]) -> Finished:
+def run(command: Sequence[str], env: Mapping[str, str] | None = None) -> Finished:
     """Run a command to its end. Raises `RuntimeError` with what it printed when it fails."""
-    with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=errors)
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
+    with (
+        tempfile.TemporaryFile() as output,
+        tempfile.TemporaryFile() as errors,
+        tempfile.NamedTemporaryFile() as facts,
+    ):
+        launched = [sys.executable, "-I", "-S", str(LAUNCHER), facts.name, *command]
+        status = subprocess.run(
+            launched, stdin=subprocess.DEVNULL, stdout=output, stderr=errors, env=env, check=False
+        ).returncode
         output.seek(0)
         errors.seek(0)
         printed, told = (file.read().decode(errors="replace") for file in (output, errors))
-    if process.returncode:
-        raise RuntimeError(f"{' '.join(command)}: exit status {process.returncode}\n{printed[-2000:]}{told[-2000:]}")
-    return Finished(usage.ru_utime + usage.ru_stime, printed, told)
+        if status:
+            raise RuntimeError(f"{' '.join(command)}: exit status {status}\n{printed[-2000:]}{told[-2000:]}")
+        return Finished(**json.load(facts), output=printed, errors=told)
 
 
 def pss_bytes(pid: int) -> int:

@@ -1,82 +1,110 @@
-"""The figures as plain tables. Pure."""
+"""The figures as tables in Markdown. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
-from bench.compare import Row
+from bench.compare import OURS, Comparison, Row
+from bench.limits import Cell
+from bench.reading import Reading
 from bench.serving import LIMIT_BYTES, Serving
 
 MB = 1_000_000
-HEAD = (
-    "task", "ours", "ffmpeg", "ratio", "all CPUs", "ratio",
-    "decoded", "ffmpeg", "KB read", "ffmpeg", "images", "ffmpeg", "KB each", "ffmpeg", "ffmpeg's way",
-)  # fmt: skip
-NOTES = """\
-CPU seconds, user and system, medians. ours: the capture in a warm process, as in a decoder that serves task after task.
-ffmpeg: its best way with -threads 1, then the same with its default of all CPUs. Its figures include its start-up,
-which it has for every job: {:.3f} s. ratio: ours to ffmpeg's, below 1 is less than ffmpeg. decoded, KB read, images,
-KB each: ours, and ffmpeg's with -threads 1. JPEGs: ours at quality 90, ffmpeg's at -q:v 2. PNGs: ours at level 1,
-ffmpeg's at its default. (similar): the nearest that ffmpeg can do."""
+_HEAD = ["", "CPU s", "ours/theirs", "wall s", "peak MB", "decoded", "MB read", "images", "MB", "same frames", "runs"]
 
 
-def comparison(title: str, rows: Sequence[Row]) -> str:
-    """Write one medium's table."""
-    lines = [HEAD, *(_cells(row) for row in rows)]
-    return f"{title}\n\n{table(lines)}"
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """One bar: what it is about, its target ratio and the measured one."""
+
+    name: str
+    limit: float
+    ratio: float
+
+    @property
+    def passed(self) -> bool:
+        return self.ratio <= self.limit
 
 
-def _cells(row: Row) -> tuple[str, ...]:
-    ours, peer, default_s = row.ours, row.peer, row.peer_default_threads_cpu_s
-    return (
-        row.job, f"{ours.cpu_s:.3f}",
-        f"{peer.cpu_s:.3f}", ratio(ours.cpu_s, peer.cpu_s),
-        f"{default_s:.3f}", ratio(ours.cpu_s, default_s),
-        str(ours.frames_decoded), _count(peer.frames_decoded),
-        _count(ours.bytes_read // 1000), _count(None if peer.bytes_read is None else peer.bytes_read // 1000),
-        str(ours.images), str(peer.images),
-        _count(ours.image_bytes // ours.images // 1000), _count(peer.image_bytes // peer.images // 1000),
-        peer.way,
-    )  # fmt: skip
+def comparison(found: Comparison) -> str:
+    """Write one job's table."""
+    ours = found.rows[0]
+    lines = [_row(row, ours, found.asked) for row in found.rows]
+    title = f"**{found.job.file.name}: {found.job.name}** (at least {found.fewest} frames to decode)"
+    return f"{title}\n\n{table(_HEAD, lines)}"
 
 
-def whole_runs(rows: Sequence[Row]) -> str:
-    """Write what a `frame-capture run` costs from start to end."""
-    lines: list[tuple[str, ...]] = [("task", "frame-capture run", "of that the capture", "ffmpeg")]
-    for row in rows:
-        if row.run_cpu_s is not None:
-            costs = (row.run_cpu_s, row.ours.cpu_s, row.peer.cpu_s)
-            lines.append((row.job, *(f"{cost:.3f}" for cost in costs)))
-    return f"Whole processes, start-up included: CPU seconds\n\n{table(lines)}"
+def _row(row: Row, ours: Row, asked: int | None) -> list[str]:
+    run = row.run
+    same = "–" if run.same is None or asked is None else f"{run.same} of {asked}"
+    ratio = "" if row is ours else f"{ours.run.cpu_s / run.cpu_s:.2f}"
+    return [
+        row.way, f"{run.cpu_s:.2f}", ratio, f"{run.wall_s:.2f}", f"{run.peak_bytes / MB:.0f}",
+        _count(run.frames_decoded), "–" if run.bytes_read is None else f"{run.bytes_read / MB:.1f}",
+        str(run.images), f"{run.image_bytes / MB:.1f}", same, str(row.runs),
+    ]  # fmt: skip
+
+
+def verdicts_of(found: Comparison) -> list[Verdict]:
+    """Judge a job's bars."""
+    rows = {row.way: row.run for row in found.rows}
+    return [
+        Verdict(f"{found.job.name}: CPU to {bar.peer}", bar.limit, rows[OURS].cpu_s / rows[bar.peer].cpu_s)
+        for bar in found.job.bars
+    ]
+
+
+def verdicts(found: Sequence[Verdict]) -> str:
+    """Write which bars are cleared."""
+    lines = [
+        [each.name, f"≤ {each.limit:.2f}", f"{each.ratio:.2f}", "yes" if each.passed else "**no**"] for each in found
+    ]
+    return f"**The bars**\n\n{table(['ours to theirs', 'wanted', 'measured', 'cleared'], lines)}"
+
+
+def limits(cells: Mapping[tuple[str, int, str], Cell]) -> str:
+    """Write the matrix of frames decoded: one line for each request, one column for each video."""
+    columns = list(dict.fromkeys((codec, gop) for codec, gop, _ in cells))
+    names = list(dict.fromkeys(name for _, _, name in cells))
+    lines = [[name, *(_cell(cells[codec, gop, name]) for codec, gop in columns)] for name in names]
+    head = ["decoded / fewest possible", *(f"{codec} GOP {gop}" for codec, gop in columns)]
+    return f"**Frames decoded beside the fewest possible** (24 s at 25 fps)\n\n{table(head, lines)}"
+
+
+def _cell(cell: Cell) -> str:
+    return f"{cell.decoded} / {cell.fewest} = {cell.ratio:.2f}"
+
+
+def readings(found: Mapping[str, Reading]) -> str:
+    """Write what was requested of the store."""
+    lines = [
+        [name, str(one.requests), f"{one.bytes_read / MB:.2f}", f"{one.index_bytes / MB:.2f}",
+         f"{one.sample_bytes / MB:.2f}", f"{one.bytes_read / one.allowed_bytes:.2f}"]
+        for name, one in found.items()
+    ]  # fmt: skip
+    head = ["", "requests", "MB read", "index MB", "needed MB", "read / (1.3 × (index + needed + 1 MiB))"]
+    return f"**From the store**\n\n{table(head, lines)}"
+
+
+def latencies(found: Mapping[str, float]) -> str:
+    """Write the wall seconds of one frame in the middle."""
+    lines = [[name, f"{seconds:.3f}"] for name, seconds in found.items()]
+    return f"**One frame in the middle, wall time**\n\n{table(['', 'seconds'], lines)}"
 
 
 def serving(found: Serving) -> str:
-    """Write what the worker takes at a broker."""
-    verdict = "TOO MUCH" if found.too_large else "ok"
-    return f"""\
-The whole worker with {found.slots} slots, at a real RabbitMQ
-
-memory at rest (PSS, all processes): {found.ready_bytes / MB:.0f} MB when ready, \
-{found.after_examples_bytes / MB:.0f} MB after the example tasks; limit {LIMIT_BYTES / MB:.0f} MB: {verdict}
-a trivial task (one frame of 64x64): {found.tasks_per_s:.0f} tasks per second over {found.tasks} tasks; CPU per task \
-{found.parent_cpu_s * 1000:.1f} ms in the worker's own process, {found.other_cpu_s * 1000:.1f} ms in its decoders"""
+    """Write what the worker takes at rest."""
+    lines = [
+        ["memory when ready (PSS, all processes)", f"{found.ready_bytes / MB:.0f} MB, at most {LIMIT_BYTES / MB:.0f}"],
+        ["memory after work, idle again", f"{found.after_bytes / MB:.0f} MB, at most {LIMIT_BYTES / MB:.0f}"],
+    ]
+    return f"**The whole worker, {found.slots} slots, at a RabbitMQ**\n\n{table(['', ''], lines)}"
 
 
-def table(rows: Sequence[Sequence[str]]) -> str:
-    """Align columns: the first and the last to the left, the others to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    last = len(widths) - 1
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if place in (0, last) else cell.rjust(width)
-            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    )
-
-
-def ratio(ours: float, peer: float) -> str:
-    """Write how often `peer` fits into `ours`."""
-    return f"{ours / peer:.2f}" if peer else "n/a"
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Write a Markdown table: the first column to the left, the others to the right."""
+    lines = [head, ["---", *("---:" for _ in head[1:])], *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _count(value: int | None) -> str:
-    return "n/a" if value is None else str(value)
+    return "–" if value is None else str(value)

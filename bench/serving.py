@@ -1,4 +1,4 @@
-"""The whole worker at a real RabbitMQ: the memory it takes at rest, and what a trivial task costs it."""
+"""The whole worker at a real RabbitMQ: the memory it takes at rest, and how soon a task is done."""
 
 import asyncio
 import json
@@ -17,9 +17,8 @@ from typing import Any
 from aio_pika import Message, connect
 
 from bench import processes
-from bench.jobs import Job
+from bench.jobs import BUCKET, Job
 from devkit.broker import broker
-from devkit.media import counter_video
 from devkit.ports import free_ports
 from worker.adapters.topology import topology
 from worker.settings import Amqp, Retry
@@ -28,48 +27,33 @@ SLOTS = 2
 START_S = 60
 TASK_S = 60
 LIMIT_BYTES = 250_000_000
-TRIVIAL_TASKS = 200
 _TERMINAL = {"Succeeded": True, "Failed": False, "Canceled": False}
 
 
 @dataclass(frozen=True, slots=True)
 class Serving:
-    """Memory is proportional set size, summed over the worker's processes. CPU is per trivial task.
+    """Memory is proportional set size, summed over the worker's processes.
 
-    `other_cpu_s` is that of the fork server and the decoders.
+    `latencies_s`: from publishing a task to its event, one task at a time.
     """
 
     slots: int
     ready_bytes: int
-    after_examples_bytes: int
-    tasks: int
-    tasks_per_s: float
-    parent_cpu_s: float
-    other_cpu_s: float
-
-    @property
-    def too_large(self) -> bool:
-        """Whether the worker takes more memory at rest than it may."""
-        return max(self.ready_bytes, self.after_examples_bytes) > LIMIT_BYTES
+    after_bytes: int
+    latencies_s: tuple[float, ...]
 
 
-def measure(jobs: Sequence[Job], home: Path) -> Serving:
-    """Start a broker and a worker; run the example tasks, then many trivial ones."""
-    root = home / "store"
-    for job in jobs:
-        place = root / job.location.bucket / job.location.key
-        if not place.exists():
-            place.parent.mkdir(parents=True, exist_ok=True)
-            place.hardlink_to(job.file)
-    counter_video(root / "examplebucket/videos/tiny.mp4", width=64, height=64, fps=10, seconds=1, gop=10)
+def measure(job: Job, home: Path, repeats: int) -> Serving:
+    """Start a broker and a worker; do a job again and again."""
+    root = home / "served"
+    place = root / BUCKET / job.file.name
+    place.parent.mkdir(parents=True)
+    place.hardlink_to(job.file)
     with broker() as node, _worker(node.url, root, home / "worker.log") as pid:
         ready_bytes = _memory(pid)
-        asyncio.run(_perform(node.url, [job.message for job in jobs]))
-        after_bytes = _memory(pid)
-        before = _cpu(pid)
-        tasks_per_s = asyncio.run(_perform(node.url, [_trivial(number) for number in range(TRIVIAL_TASKS)]))
-        parent_s, other_s = ((now - then) / TRIVIAL_TASKS for now, then in zip(_cpu(pid), before, strict=True))
-    return Serving(SLOTS, ready_bytes, after_bytes, TRIVIAL_TASKS, tasks_per_s, parent_s, other_s)
+        asyncio.run(_perform(node.url, [job.message] * SLOTS))  # each slot once, to warm up
+        latencies_s = tuple(asyncio.run(_perform(node.url, [job.message])) for _ in range(repeats))
+        return Serving(SLOTS, ready_bytes, _memory(pid), latencies_s)
 
 
 @contextmanager
@@ -112,7 +96,7 @@ def _ready(port: int) -> bool:
 
 
 async def _perform(url: str, messages: Sequence[Mapping[str, Any]]) -> float:
-    """Publish tasks and wait until all have succeeded; tells tasks per second, from the first publish on."""
+    """Publish tasks and wait until all have succeeded; tells the seconds from the first publish on."""
     names = topology(Amqp(), Retry())
     async with await connect(url) as connection:
         channel = await connection.channel()
@@ -128,7 +112,7 @@ async def _perform(url: str, messages: Sequence[Mapping[str, Any]]) -> float:
                 waiting -= succeeded(event.body)
                 if not waiting:
                     break
-        return len(messages) / (time.monotonic() - started)
+        return time.monotonic() - started
 
 
 def succeeded(body: bytes) -> bool:
@@ -140,20 +124,5 @@ def succeeded(body: bytes) -> bool:
     return status in _TERMINAL
 
 
-def _trivial(number: int) -> dict[str, Any]:
-    snapshot = {"Format": "jpg", "URI": f"oss://examplebucket/tiny/{number}.jpg", "Number": 1}
-    return {
-        "ProjectName": "bench",
-        "Sources": [{"URI": "oss://examplebucket/videos/tiny.mp4"}],
-        "Targets": [{"Image": {"Snapshots": [snapshot]}}],
-    }
-
-
 def _memory(pid: int) -> int:
     return sum(processes.pss_bytes(one.pid) for one in processes.tree(pid))
-
-
-def _cpu(pid: int) -> tuple[float, float]:
-    """CPU seconds so far of the worker's first process, and of all others, those that have ended included."""
-    first, *others = processes.tree(pid)
-    return first.cpu_s, sum(one.cpu_s + one.ended_cpu_s for one in others)

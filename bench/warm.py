@@ -1,31 +1,34 @@
-"""What a capture itself costs, in a process that is warm: `python -m bench.warm JOBS.json REPEATS`.
+"""What a capture itself costs in a process that is warm: `python -m bench.warm TASK.json VIDEO FOLDER`.
 
 Runs as a process of its own, as a decoder does, and does what a decoder does, without the socket: it reads the plan's
-frames from a file and encodes them. Prints one JSON object per line: a job's costs and facts.
+frames from a file and encodes them. Captures one frame first, so that all is imported and made; then prints what the
+task's capture cost as one JSON object, and writes its images into the folder.
 """
 
 import io
 import json
-import statistics
+import resource
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from time import process_time
+from time import perf_counter, process_time
 from typing import Any, BinaryIO, cast
 
 from bench.jobs import read_task
 from worker.media.capture import capture
-from worker.media.plan import CapturePlan, Image, Report
+from worker.media.plan import CapturePlan, EntryPlan, Image, Rendition, Report, Selection
 
 
 @dataclass(frozen=True, slots=True)
-class Cost:
-    """One job's cost: the median CPU seconds of a run, and what does not change from run to run."""
+class Captured:
+    """A capture's cost and facts; `pts` are its images'."""
 
     cpu_s: float
+    wall_s: float
+    peak_bytes: int
     frames_decoded: int
     bytes_read: int
-    images: int
+    pts: list[int]
     image_bytes: int
 
 
@@ -56,31 +59,32 @@ class Counted(io.RawIOBase):
         super().close()
 
 
-def measure(message: dict[str, Any], path: Path, repeats: int) -> Cost:
-    """Run a task's capture once to warm up and then `repeats` times."""
-    task = read_task(message)
-    plan = CapturePlan(tuple(entry.plan for entry in task.entries), task.source.start_s, task.source.duration_s)
-    spent = []
-    for _ in range(1 + repeats):
-        with Counted(path) as file:
-            started = process_time()
-            events = list(capture(cast("BinaryIO", file), plan))
-            spent.append(process_time() - started)
-            bytes_read = file.count
-    report = events[-1]
-    assert isinstance(report, Report), report
+def measure(plan: CapturePlan, path: Path, folder: Path) -> Captured:
+    """Run a capture; each image is written and let go when it comes, as a decoder does."""
+    pts, image_bytes, report = [], 0, None
+    with Counted(path) as file:
+        started_cpu, started = process_time(), perf_counter()
+        for event in capture(cast("BinaryIO", file), plan):
+            if isinstance(event, Image):
+                (folder / f"{len(pts):05d}.jpg").write_bytes(event.data)
+                pts.append(event.source_pts)
+                image_bytes += len(event.data)
+            elif isinstance(event, Report):
+                report = event
+        cpu_s, wall_s = process_time() - started_cpu, perf_counter() - started
+    assert report is not None
     if failed := [entry.error_message for entry in report.entries if entry.error_code]:
         raise RuntimeError(f"{path.name}: {failed}")
-    images = [event for event in events if isinstance(event, Image)]
-    image_bytes = sum(len(image.data) for image in images)
-    return Cost(statistics.median(spent[1:]), report.frames_decoded, bytes_read, len(images), image_bytes)
+    peak_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return Captured(cpu_s, wall_s, peak_bytes, report.frames_decoded, file.count, pts, image_bytes)
 
 
 def main() -> None:
-    """Measure the jobs that a file lists, each a message and a media file."""
-    jobs, repeats = json.loads(Path(sys.argv[1]).read_text("utf-8")), int(sys.argv[2])
-    for message, path in jobs:
-        print(json.dumps(asdict(measure(message, Path(path), repeats))))
+    """Warm up and measure."""
+    message, path, folder = json.loads(Path(sys.argv[1]).read_text("utf-8")), Path(sys.argv[2]), Path(sys.argv[3])
+    entries = tuple(entry.plan for entry in read_task(message).entries)
+    measure(CapturePlan((EntryPlan(Selection(number=1), Rendition()),)), path, folder)
+    print(json.dumps(asdict(measure(CapturePlan(entries), path, folder))))
 
 
 if __name__ == "__main__":
