@@ -50,6 +50,43 @@ def classifier(codec: str, extradata: bytes, container: str) -> Classify:
     return lambda _data: worth
 
 
+def disposer(codec: str, extradata: bytes) -> Callable[[bytes], bool]:
+    """Make the function that tells from a packet's bytes that no other picture refers to it.
+
+    H.264: nal_ref_idc 0 (7.4.1). H.265: a sub-layer non-reference picture of the highest sub-layer that the stream has
+    (7.4.2.2), since those of higher layers may refer to one of a lower. Of other codecs: never.
+    """
+    if codec == "h264":
+        size = _length_size(extradata, 4)
+        return lambda data: _is_disposable_h264(data, size)
+    if codec == "hevc" and (highest := _highest_layer(extradata)) is not None:
+        length = _length_size(extradata, 21)
+        return lambda data: _is_disposable_hevc(data, length, highest)
+    return lambda _data: False
+
+
+def _is_disposable_h264(data: bytes, length_size: int) -> bool:
+    slices = (unit[0] for unit in nal_units(data, length_size) if 1 <= unit[0] & 31 <= 5)
+    return next(slices, 0xFF) >> 5 & 3 == 0
+
+
+def _is_disposable_hevc(data: bytes, length_size: int, highest: int) -> bool:
+    for unit in nal_units(data, length_size):
+        kind = (unit[0] >> 1) & 63
+        if kind < 32 and len(unit) > 1:
+            return kind < 16 and kind % 2 == 0 and (unit[1] & 7) - 1 == highest
+    return False
+
+
+def _highest_layer(extradata: bytes) -> int | None:
+    """The highest TemporalId that the first sequence parameter set announces; None if it is not found."""
+    if not _length_size(extradata, 21):
+        sets = (unit for unit in _annex_b(extradata) if (unit[0] >> 1) & 63 == 33 and len(unit) > 2)
+        return next(((unit[2] >> 1) & 7 for unit in sets), None)
+    layers = extradata[21] >> 3 & 7  # numTemporalLayers: 0 is unknown, 1 not scalable
+    return layers - 1 if layers else None
+
+
 def _length_size(extradata: bytes, position: int) -> int:
     """Bytes of the length before each NAL unit, from an avcC or hvcC record; 0 for Annex B start codes."""
     if len(extradata) <= position or extradata[0] != 1:

@@ -2,18 +2,18 @@
 
 Wanted times only grow, but for a way back to an earlier start. Packets are read, undecoded, until none that follows can
 belong to a frame at or before the wanted time (dts > time). Whatever lies before the last clean keyframe at or before
-that time is dropped; where the container has a trustworthy index, a seek avoids reading it at all.
+that time is dropped; where the container has a trustworthy index, a seek avoids reading it at all. The times that are
+wanted later tell what else is worth decoding, and whether to go on from here at all.
 """
 
+from bisect import bisect_left, bisect_right, insort
 from collections import deque
+from collections.abc import Sequence
 from fractions import Fraction
 
 from worker.media.access import Access
 from worker.media.container import Media, VideoPacket
-from worker.media.decoder import REMEMBERED, Held, Spoiled, SpoiledError
-
-SKIP_PACKETS = 8
-"""Undecoded packets before a keyframe that make it worth restarting the decoder there."""
+from worker.media.decoder import Held, Spoiled, SpoiledError
 
 SEEK_AHEAD_S = Fraction(1, 2)
 """How far ahead a wanted time must lie for a seek; what is nearer is read through."""
@@ -26,52 +26,75 @@ class ReadAhead:
     """The packets of `media` from the start of the present run of decoding on.
 
     `timed` says that they carry times to be trusted: without, everything is decoded, in order, from the file's start.
-    `trusted` is what a start must be worth. `run_pts` is the time of the keyframe that the run began at, None for a run
-    from the file's start. `target` is
-    the time of the frame at the wanted time as far as packets tell.
+    `exact`, that each packet's time is that of a frame. `trusted` is what a start must be worth. `run_pts` is the time
+    of the keyframe that the run began at, None for a run from the file's start. A wanted time is given as the greatest
+    pts that counts as at or before it.
     """
 
-    def __init__(self, media: Media, *, timed: bool) -> None:
+    def __init__(self, media: Media, *, timed: bool, exact: bool) -> None:
         self.timed = timed
         self.trusted = Access.CLEAN
         self.run_pts: int | None = None
         self.ended = False
-        self.target: int | None = None
-        self._later = self._doubled = False
-        self._threshold = 0
+        self._exact = exact
+        self._wanted: Sequence[int] = (0,)
+        self._more = True
         self._media = media
         self._waiting: deque[Held] = deque()
         self._waiting_bytes = 0
-        self._taken: deque[int] = deque(maxlen=REMEMBERED)
+        self._shown: list[int] = []  # the times of the run's frames, as far as read, in order
+        self._end = Fraction(0)
         self._last_dts: int | None = None
         self._indexed = media.seekable
         self._is_first = True
+
+    def aim(self, wanted: Sequence[int], *, more: bool) -> None:
+        """Set the wanted times, of which the first is the next; with `more` later ones than those may follow."""
+        self._wanted, self._more = wanted, more
+        if wanted:
+            del self._shown[: max(bisect_right(self._shown, wanted[0]) - 2, 0)]
+
+    # --- where to start
 
     def rewind(self) -> None:
         """Go back to the file's first packet."""
         self._media.rewind()
         self._is_first = True
         self.ended = False
-        self._begin(None)
+        self._begin([])
 
-    def seek(self, pts: int, limit: int, origin: int) -> bool:
+    def seek(self, limit: int, origin: int) -> bool:
         """Seek to the last clean keyframe at or before `limit` where that saves reading; tell whether a run begins."""
         position = self._last_dts if self._last_dts is not None else origin
-        if not self._indexed or not self.timed or self.ended:
+        if limit <= position or not self._would_seek(self._wanted[0], limit, origin):
             return False
-        if (pts - position) * self._media.time_base < SEEK_AHEAD_S or limit <= position:
-            return False
-        entries = self._media.stream.index_entries
-        found = entries.search_timestamp(limit)
-        if found >= 0 and entries[found].timestamp <= position:
-            return False  # the keyframe is behind us: reading on is all there is
         start = self._find_start(limit, position)
         if start is None:
             self._indexed = False
             self.rewind()
         else:
-            self._begin(start)
+            self._begin([start])
         return True
+
+    def _would_seek(self, wanted: int, limit: int, origin: int) -> bool:
+        """Tell whether a keyframe at or before `limit` is out of what is read, and so far ahead that a seek saves."""
+        position = self._last_dts if self._last_dts is not None else origin
+        if not self._indexed or not self.timed or self.ended:
+            return False
+        if (wanted - position) * self._media.time_base < SEEK_AHEAD_S:
+            return False
+        entries = self._media.stream.index_entries
+        found = entries.search_timestamp(limit)
+        return found < 0 or entries[found].timestamp > position
+
+    def back_up(self, limit: int, origin: int) -> None:
+        """Begin a run at the last clean keyframe at or before `limit`, also where that was read past already."""
+        start = self._find_start(limit, min(origin, limit) - 1) if self._indexed and self.timed else None
+        if start is None:
+            self.rewind()
+        else:
+            self.ended = False
+            self._begin([start])
 
     def _find_start(self, limit: int, position: int) -> Held | None:
         """Seek further and further back until a clean keyframe is hit behind `position`."""
@@ -88,26 +111,68 @@ class ReadAhead:
             back *= 4
         return None
 
-    def _begin(self, start: Held | None) -> None:
+    def _is_start(self, held: Held, limit: int) -> bool:
+        """Tell whether decoding may start at a packet, and is then right from `limit` on.
+
+        Once damage is known, only where what is damaged before cannot reach.
+        """
+        packet = held.packet
+        if packet.pts is None or packet.is_discard or packet.pts > limit:
+            return False
+        return held.access >= (self.trusted if self._media.strict else Access.RESET)
+
+    def _begin(self, packets: Sequence[Held]) -> None:
+        """Begin a run: at the first of `packets`, or without at the file's first."""
         self._waiting.clear()
         self._waiting_bytes = 0
-        self._taken.clear()
-        self.target = None
-        self._later = self._doubled = False
+        self._shown.clear()
         self._last_dts = None
-        self.run_pts = None
-        if start is not None:
-            self.run_pts = start.packet.pts
-            self._hold(start)
+        self.run_pts = packets[0].packet.pts if packets else None
+        for held in packets:
+            self._hold(held)
 
-    def _hold(self, held: Held) -> None:
-        packet = held.packet
-        if packet.dts is not None:
-            self._last_dts = packet.dts
-        if packet.pts is not None and not packet.is_discard:
-            self._note(packet.pts)
-        self._waiting.append(held)
-        self._waiting_bytes += packet.size
+    # --- reading
+
+    def fill(self, limit: int, *, anew: bool) -> bool:
+        """Read until no later packet can belong at or before the wanted time; tell whether a run began.
+
+        It begins at the last start at or before `limit`: where that saves decoding, or with `anew` in any case. With
+        times that cannot be trusted: one packet is read.
+        """
+        begun = self._begin_within(limit, anew=anew)
+        while not self.ended and self._waiting_bytes < BUFFER_BYTES:
+            if self._waiting and (not self.timed or self._is_known(self._wanted[0])):
+                break
+            held = self._read()
+            if held is None:
+                break
+            if self.timed and (self._waiting or (anew and not begun)) and self._is_start(held, limit):
+                self._begin([held])
+                begun = True
+            else:
+                self._hold(held)
+        return begun
+
+    def _begin_within(self, limit: int, *, anew: bool) -> bool:
+        if not self.timed:
+            return False
+        starts = [place for place, held in enumerate(self._waiting) if held.access and self._is_start(held, limit)]
+        if not starts or (starts[-1] == 0 and not anew):
+            return False
+        self._begin(list(self._waiting)[starts[-1] :])
+        return True
+
+    def take(self) -> Held | None:
+        """Return the next packet to decode, None at the file's end."""
+        if not self._waiting and not self.ended:
+            held = self._read()
+            if held is not None:
+                self._hold(held)
+        if not self._waiting:
+            return None
+        held = self._waiting.popleft()
+        self._waiting_bytes -= held.packet.size
+        return held
 
     def _read(self) -> Held | None:
         packet = self._media.read()
@@ -122,76 +187,104 @@ class ReadAhead:
         first, self._is_first = self._is_first, False
         return Held(packet, self._media.access(packet), first)
 
-    def fill(self, threshold: int, limit: int) -> bool:
-        """Read until no later packet can belong at or before `threshold`; tell whether a run began, by `limit` at most.
+    def _hold(self, held: Held) -> None:
+        packet = held.packet
+        if packet.dts is not None:
+            self._last_dts = packet.dts
+        if packet.pts is not None and not packet.is_discard:
+            insort(self._shown, packet.pts)
+            if self._shown[-1] == packet.pts:
+                self._end = packet.pts + self._media.shown_for(packet.duration)
+        self._waiting.append(held)
+        self._waiting_bytes += packet.size
 
-        With times that cannot be trusted: one packet.
-        """
-        begun = False
-        while not self.ended and self._waiting_bytes < BUFFER_BYTES:
-            enough = not self.timed or (self._last_dts is not None and self._last_dts > threshold)
-            if enough and self._waiting:
-                break
-            held = self._read()
-            if held is None:
-                break
-            if self.timed and len(self._waiting) >= SKIP_PACKETS and self._is_start(held, limit):
-                self._begin(held)
-                begun = True
-            else:
-                self._hold(held)
-        return begun
+    # --- what packets tell
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether the file has no packet that was not taken."""
+        return self.ended and not self._waiting
+
+    @property
+    def end_pts(self) -> Fraction | None:
+        """Where the last frame ends, in ticks, once packets have shown that."""
+        return self._end if self.timed and self._exact and self.ended and self._shown else None
+
+    @property
+    def target(self) -> int | None:
+        """The time of the frame at the wanted time, as far as packets tell."""
+        return self._target(self._wanted[0])
+
+    def _target(self, wanted: int) -> int | None:
+        place = bisect_right(self._shown, wanted)
+        return self._shown[place - 1] if place else None
 
     @property
     def complete(self) -> bool:
-        """Whether all packets up to the wanted time are read, so that `target` is its frame, and neither the last one
+        """Whether `target` is certain, and not the last frame's time."""
+        return self._exact and self._is_known(self._wanted[0]) and self.target not in {None, self._shown[-1]}
 
-        nor one of several with the same time.
-        """
+    @property
+    def doubled(self) -> bool:
+        """Whether several frames are at the time of `target`, or so their packets say."""
+        place = bisect_right(self._shown, self._wanted[0])
+        return self.timed and self._exact and place > 1 and self._shown[place - 2] == self._shown[place - 1]
+
+    def _is_known(self, wanted: int) -> bool:
+        """Tell whether no packet that is still to be read can belong at or before a time."""
         return (
-            self._later
-            and not self._doubled
-            and (self.ended or (self._last_dts is not None and self._last_dts > self._threshold))
+            self.timed
+            and bool(self._shown)
+            and (self.ended or (self._last_dts is not None and self._last_dts > wanted))
         )
 
-    def take(self) -> Held | None:
-        """Return the next packet to decode, None at the file's end."""
-        if not self._waiting and not self.ended:
+    def needs(self, pts: int) -> bool:
+        """Tell whether the frame of a packet may be wanted itself, for which it may have to read on."""
+        place = bisect_left(self._wanted, pts)
+        if not self._exact:
+            return True
+        if place == len(self._wanted):
+            return self._more
+        wanted = self._wanted[place]
+        while not self._is_known(wanted) and self._waiting_bytes < BUFFER_BYTES:
             held = self._read()
-            if held is not None:
-                self._hold(held)
-        if not self._waiting:
-            return None
-        held = self._waiting.popleft()
-        self._waiting_bytes -= held.packet.size
-        if held.packet.pts is not None and not held.packet.is_discard:
-            self._taken.append(held.packet.pts)
-        return held
+            if held is None:
+                break
+            self._hold(held)
+        return not self._is_known(wanted) or pts == self._target(wanted)
 
-    def aim(self, threshold: int) -> None:
-        """Set the wanted time, that `target` and `complete` speak of."""
-        self._threshold = threshold
-        self.target = None
-        self._later = self._doubled = False
-        for pts in self._taken:
-            self._note(pts)
-        for held in self._waiting:
-            if held.packet.pts is not None and not held.packet.is_discard:
-                self._note(held.packet.pts)
+    def is_parting(self, origin: int) -> bool:
+        """Tell whether nothing more is to be sent to the decoder before it starts anew.
 
-    def _note(self, pts: int) -> None:
-        if pts > self._threshold:
-            self._later = True
-        elif self.target is None or pts >= self.target:
-            self._doubled = pts == self.target
-            self.target = pts
-
-    def _is_start(self, held: Held, limit: int) -> bool:
-        """Tell whether decoding may start at a packet, and is then right from `limit` on.
-
-        Once damage is known, only where what is damaged before cannot reach.
+        Then what is wanted now was taken, and what is wanted next begins at another start, or there is no such thing.
         """
-        packet = held.packet
-        if packet.pts is None or packet.is_discard or packet.pts > limit:
+        for wanted in self._wanted:
+            if not self._is_taken(wanted):
+                return wanted != self._wanted[0] and self._starts_anew(wanted, origin)
+        return not self._more
+
+    def _is_taken(self, wanted: int) -> bool:
+        if not self._is_known(wanted):
             return False
-        return held.access >= (self.trusted if self._media.strict else Access.RESET)
+        if not self._exact:
+            return all(held.packet.pts is not None and held.packet.pts > wanted for held in self._waiting)
+        target = self._target(wanted)
+        return all(held.packet.pts != target for held in self._waiting)
+
+    def covers(self, wanted: int) -> bool:
+        """Tell whether all that the frame at a time needs was taken in this run."""
+        return self._target(wanted) is not None and self._is_taken(wanted)
+
+    def _starts_anew(self, wanted: int, origin: int) -> bool:
+        if self._would_seek(wanted, wanted, origin):
+            return True
+        if any(held.access and self._is_start(held, wanted) for held in self._waiting):
+            return True
+        while not self._is_known(wanted) and self._waiting_bytes < BUFFER_BYTES:
+            held = self._read()
+            if held is None:
+                break
+            self._hold(held)
+            if self._is_start(held, wanted):
+                return True
+        return False

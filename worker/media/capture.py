@@ -122,12 +122,33 @@ def _keyframes(reader: JoinedReader, runs: Sequence[EntryRun]) -> Iterator[Itera
 
 
 def _times(reader: JoinedReader, runs: Sequence[EntryRun]) -> Iterator[Iterator[Image]]:
-    while wanted := [run.wanted_s for run in runs if run.wanted_s is not None]:
-        first = min(wanted)
-        shot = reader.at(runs[0].timeline.reachable(first))
+    ended = False
+    while True:
         for run in runs:
-            if run.wanted_s == first:
+            run.settle()
+        wanted, more = _upcoming(runs)
+        if not wanted:
+            return
+        reachable = runs[0].timeline.reachable
+        first_s, *then_s = map(reachable, wanted)
+        end_s = None if ended else reader.ended_by(first_s, then_s, more=more)
+        if end_s is not None:
+            ended = True
+            for run in runs:
+                run.settle(end_s)
+            continue
+        shot = reader.at(first_s, then_s, more=more)
+        for run in runs:
+            if run.wanted_s == wanted[0]:
                 yield run.take(shot)
+
+
+def _upcoming(runs: Sequence[EntryRun]) -> tuple[list[Fraction], bool]:
+    """List the times that the entries want next, in order, as far as all are known; tell whether there may be more."""
+    known = [run.upcoming() for run in runs if run.wanted_s is not None]
+    horizon = min((times[-1] for times, more in known if more), default=None)
+    times = {time for times, _ in known for time in times if horizon is None or time <= horizon}
+    return sorted(times), horizon is not None
 
 
 def _frames(reader: JoinedReader, runs: Sequence[EntryRun]) -> Iterator[Iterator[Image]]:

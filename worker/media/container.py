@@ -15,7 +15,7 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
 from worker.errors import Code, TaskError
-from worker.media.access import Access, classifier
+from worker.media.access import Access, classifier, disposer
 from worker.media.clock import Continuity
 from worker.media.cover import is_real_video
 from worker.media.extent import is_truncated
@@ -39,6 +39,9 @@ MAX_READ_ERRORS = 100
 
 CLASSIFIED_BYTES = 64 * 1024
 """As much of a packet as is looked at to find its first slice."""
+
+DISPOSED_BYTES = 4096
+"""The same, where not finding it only costs work."""
 
 
 class Media:
@@ -75,7 +78,9 @@ class Media:
         self._joined: Continuity | None = None
         if self.video is not None:
             own = self.video.codec_context
-            self._classify = classifier(own.name, bytes(own.extradata or b""), self.format_name)
+            extradata = bytes(own.extradata or b"")
+            self._classify = classifier(own.name, extradata, self.format_name)
+            self._dispose = disposer(own.name, extradata)
             self._demuxed = self.container.demux(self.video)
             if self.format_name in DISCONTINUOUS:
                 self._joined = Continuity(self.time_base)
@@ -160,6 +165,10 @@ class Media:
         if not packet.is_keyframe:
             return Access.NONE
         return self._classify(bytes(memoryview(packet)[:CLASSIFIED_BYTES]))
+
+    def is_disposable(self, packet: VideoPacket) -> bool:
+        """Tell whether no other picture refers to the one in this packet."""
+        return self._dispose(bytes(memoryview(packet)[:DISPOSED_BYTES]))
 
     def frame_interval_s(self) -> Fraction:
         """The nominal time between frames; 1/25 s where the container tells none."""

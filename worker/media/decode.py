@@ -8,7 +8,7 @@ times, or times that do not grow in the order of the frames, everything is decod
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -60,9 +60,10 @@ class FrameReader:
         self._limits = limits
         self._time_base = media.time_base
         self._exact = media.stream.codec_context.name not in HIDDEN
-        self._ahead = ReadAhead(media, timed=has_order(media))
+        self._ahead = ReadAhead(media, timed=has_order(media), exact=self._exact)
         self._decoder = Decoder(media, limits)
         self._current: VideoFrame | None = None
+        self._parted = False
         if not self._ahead.timed:
             self._decoder.change(Spoiled.UNORDERED)
         self.origin_pts = self._first_pts() if origin_pts is None else origin_pts
@@ -105,16 +106,42 @@ class FrameReader:
         """The greatest pts that counts as at or before `time_s`."""
         return self.origin_pts + int((time_s + self.tolerance_s) // self._time_base)
 
-    def at(self, time_s: Fraction) -> Shot:
+    def at(self, time_s: Fraction, then_s: Sequence[Fraction] = (), *, more: bool = True) -> Shot:
         """Return the frame on screen at `time_s`, which must not be less than before.
 
-        Before the first frame: the first; after the end: the last. Raises `CorruptMedia` when nothing decodes.
+        Before the first frame: the first; after the end: the last. `then_s` are the times that are wanted next, as far
+        as they are known, in order; without `more` they are all. Raises `CorruptMedia` when nothing decodes.
         """
-        self._go_to(self.threshold(time_s))
+        self._go_to(self._aim(time_s, then_s, more=more))
         return self.current()
+
+    def ended_by(self, time_s: Fraction, then_s: Sequence[Fraction] = (), *, more: bool = True) -> Fraction | None:
+        """Tell where the video ends, in seconds, if packets show that it is not after `time_s`; decodes nothing.
+
+        To be asked before `at`, with the same arguments.
+        """
+        if not self._exact or self.damaged:
+            return None
+        threshold = self._aim(time_s, then_s, more=more)
+        try:
+            self._approach(threshold, threshold)
+        except SpoiledError as spoiled:
+            self._again(spoiled)
+        end_pts = self._ahead.end_pts
+        if end_pts is None or self._media.read_errors or time_s + self.tolerance_s < self.seconds(end_pts):
+            return None
+        return self.seconds(end_pts)
+
+    def _aim(self, time_s: Fraction, then_s: Sequence[Fraction], *, more: bool) -> int:
+        wanted = [self.threshold(each) for each in (time_s, *then_s)]
+        self._ahead.aim(wanted, more=more)
+        return wanted[0]
 
     def following(self) -> Shot | None:
         """Return the frame after the one last given, or None at the end."""
+        if self._parted:
+            self._rewind()
+            return self._following_again()
         given = self._current
         try:
             self._decode_next()
@@ -134,6 +161,7 @@ class FrameReader:
         self._current = None
         if last is None:
             return self.following()
+        self._ahead.aim((last,), more=True)
         self._go_to(last)
         shot = self.current()
         return shot if shot.pts > last else self.following()
@@ -181,6 +209,7 @@ class FrameReader:
         return context.name == "h264" and (frame.interlaced_frame if frame else context.field_order > 1)
 
     def _marked_keyframes(self, first: int) -> Iterator[Shot]:
+        self._ahead.aim((first,), more=True)
         self._go_to(first)
         shot: Shot | None = self.current()
         while shot is not None:
@@ -193,7 +222,6 @@ class FrameReader:
     def _go_to(self, threshold: int) -> None:
         """Make the last good frame at or before `threshold` the current one, else the first good one."""
         limit = threshold
-        self._ahead.aim(threshold)
         while True:
             try:
                 self._decode_to(threshold, limit)
@@ -209,39 +237,63 @@ class FrameReader:
             self._rewind()
 
     def _decode_to(self, threshold: int, limit: int) -> None:
-        if self._reached(threshold):
+        if self._approach(threshold, limit):
             return
-        if self._ahead.seek(threshold, limit, self.origin_pts):
-            self._decoder.restart()
         while True:
-            if self._ahead.fill(threshold, limit):
-                self._decoder.restart()
+            if self._ahead.fill(limit, anew=False):
+                self._restart()
             if self._reached(threshold):
                 return
-            self._decode_one(self._ahead.target)
+            if self._ahead.is_parting(self.origin_pts):
+                self._decoder.drain()
+                self._parted = True
+                self._reached(threshold)
+                return
+            self._decode_one()
+
+    def _approach(self, threshold: int, limit: int) -> bool:
+        """Read on until packets tell the frame, and start where it has to be started; tell whether it is there."""
+        if self._reached(threshold):
+            return True
+        begun = self._ahead.seek(limit, self.origin_pts)
+        begun |= self._ahead.fill(limit, anew=self._parted)
+        if self._ahead.doubled:
+            raise SpoiledError(Spoiled.UNORDERED)
+        missed = self._ahead.complete and self._ahead.target in self._decoder.skipped
+        if not begun and (self._parted or missed):
+            self._ahead.back_up(limit, self.origin_pts)
+            begun = True
+        if begun:
+            self._restart()
+        return False
 
     def _reached(self, threshold: int) -> bool:
         """Move to the last ready frame at or before `threshold`; tell whether no later one can be."""
         ready = self._decoder.ready
         while ready and (self._current is None or _pts(ready[0]) <= threshold):
             self._current = ready.popleft()
+        complete = self._ahead.complete
+        if complete and self._current is not None and _pts(self._current) == self._ahead.target:
+            return True
+        if complete and self._ahead.target in self._decoder.skipped:
+            return False
+        if self._parted:
+            return self._ahead.covers(threshold)
         if ready or self._decoder.drained:
             return True
-        if self._current is None:
-            return False
-        pts = _pts(self._current)
-        return pts > threshold or (self._exact and self._ahead.complete and pts == self._ahead.target)
+        return self._current is not None and _pts(self._current) > threshold
 
-    def _decode_one(self, target: int | None) -> None:
+    def _decode_one(self) -> None:
         held = self._ahead.take()
         if held is None:
             self._decoder.drain()
         else:
-            self._decoder.send(held, target)
+            self._decoder.send(held, self._ahead.needs)
 
     def _decode_next(self) -> None:
+        self._ahead.aim((), more=True)
         while not self._decoder.ready and not self._decoder.drained:
-            self._decode_one(None)
+            self._decode_one()
 
     def _again(self, spoiled: SpoiledError) -> None:
         self._decoder.change(spoiled.reason)
@@ -252,7 +304,11 @@ class FrameReader:
 
     def _rewind(self) -> None:
         self._ahead.rewind()
+        self._restart()
+
+    def _restart(self) -> None:
         self._decoder.restart()
+        self._parted = False
 
     # --- what is given
 
@@ -263,7 +319,7 @@ class FrameReader:
             raise self._nothing()
         check_size(frame.width, frame.height, self._limits)
         pts = _pts(frame)
-        last = self._decoder.drained and not self._decoder.ready
+        last = self._decoder.drained and not self._decoder.ready and self._ahead.exhausted
         end_s = self.seconds(pts + self._media.shown_for(frame.duration)) if last else None
         marked = sent_as(frame).access >= Access.ALONE if self._media.context.name in UNMARKED else frame.key_frame
         return self._shot(frame, key_frame=bool(marked), end_s=end_s)

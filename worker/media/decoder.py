@@ -10,6 +10,7 @@ when a frame comes out, frames are held back until nothing that was sent before 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
@@ -86,7 +87,7 @@ class Decoder:
         self._media = media
         self._limits = limits
         progressive = self._context.field_order in (0, 1)  # unknown is mostly progressive
-        self._skips = self._context.name == "h264" and progressive
+        self._skips = progressive
         self._best_effort: BestEffort | None = None
         self._unclean = False
         self._run = 0
@@ -102,7 +103,7 @@ class Decoder:
         self._run += 1
         self.ready.clear()
         self.drained = False
-        self._skipped = False
+        self.skipped: deque[int] = deque(maxlen=REMEMBERED)
         self._sent: deque[Sent] = deque(maxlen=REMEMBERED)
         self._start: Sent | None = None
         self._held: deque[tuple[VideoFrame, Sent]] = deque()
@@ -125,9 +126,17 @@ class Decoder:
         elif reason is Spoiled.UNORDERED:
             self._best_effort = self._new_best_effort()
 
-    def send(self, held: Held, target: int | None) -> None:
-        """Decode a packet; of what precedes `target` only what others refer to. Raises `SpoiledError`."""
+    def send(self, held: Held, needs: Callable[[int], bool]) -> None:
+        """Decode a packet, unless nothing refers to it and its time is not one that `needs` it.
+
+        Raises `SpoiledError`.
+        """
         packet = held.packet
+        if packet.is_corrupt:
+            self._stop_skipping()  # something is missing before it
+        if self._skips and packet.pts is not None and self._media.is_disposable(packet) and not needs(packet.pts):
+            self.skipped.append(packet.pts)
+            return
         if self._dirty and held.access is Access.RESET:  # a decoder that knows nothing of the damage goes on here
             self._decode(None)
             self._context.flush_buffers()
@@ -135,17 +144,12 @@ class Decoder:
         self._sent.append(sent)
         self._start = self._start or sent
         self._judge(sent)
-        if packet.is_corrupt:
-            self._stop_skipping()  # something is missing before it
-        if self._skips:
-            early = target is not None and packet.pts is not None and packet.pts < target
-            self._context.skip_frame = "NONREF" if early else "DEFAULT"
-            self._skipped |= early
+        self._count(1)
         self._decode(packet, sent)
 
     def _stop_skipping(self) -> None:
         self._skips = False
-        if self._skipped:
+        if self.skipped:
             raise SpoiledError(Spoiled.SKIPPED)
 
     def _judge(self, sent: Sent) -> None:
@@ -174,7 +178,6 @@ class Decoder:
             return
         if sent is not None:
             sent.aspect = coded_aspect(self._context)
-        self._count(len(frames))
         for frame in frames:
             self._accept(frame)
 
@@ -269,12 +272,12 @@ class Decoder:
         """Decode the first of `packets`, and further fields of its picture, with nothing before; None if that fails."""
         frames: list[VideoFrame] = []
         sent = packets[0].opaque = Sent(self._run, packets[0].pts, Access.ALONE, first=False)
+        self._count(1)
         with suppress(av.error.FFmpegError):
             for packet in (*packets, None):
                 frames += self._context.decode(packet)
         sent.aspect = coded_aspect(self._context)
         self.restart()
-        self._count(len(frames))
         return next((frame for frame in frames if frame.pts == packets[0].pts and not frame.is_corrupt), None)
 
 

@@ -1,5 +1,6 @@
 """One `Snapshots` entry on its way: the times it still wants, and which of the frames it gets it keeps."""
 
+from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -14,6 +15,9 @@ from worker.media.plan import EntryPlan, EntryReport, Image, Limits, Mode, Warn
 from worker.media.raster import DISTORTED
 from worker.media.scaler import luma
 from worker.media.select import Best, grid, score, spread
+
+FORESEEN = 8
+"""Times that are told beforehand, so that nothing is decoded in vain between them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +75,7 @@ class EntryRun:
         self._follows = self.every or (plan.selection.mode is Mode.KEYFRAME and key_times is None)
         self.follows_keyframes = self._follows and not self.every
         self._times = self._schedule(key_times)
+        self._next: deque[Fraction] = deque()
         self.wanted_s = next(self._times, None)
 
     def _schedule(self, key_times: Iterable[Fraction] | None) -> Iterator[Fraction]:
@@ -83,6 +88,27 @@ class EntryRun:
         if self._follows:
             return iter((start,))
         return grid(start, selection.interval_s, selection.number if selection.mode is Mode.INTERVAL else 0)
+
+    def upcoming(self) -> tuple[list[Fraction], bool]:
+        """List the time wanted next and some of those after it, in order, and tell whether there may be more."""
+        if self.wanted_s is None:
+            return [], False
+        while len(self._next) < FORESEEN:
+            time_s = next(self._times, None)
+            if time_s is None:
+                break
+            self._next.append(time_s)
+        return [self.wanted_s, *self._next], self._follows or len(self._next) == FORESEEN
+
+    def settle(self, end_s: Fraction | None = None) -> None:
+        """Note where the video ends, once that is known, and stop wanting what lies past it."""
+        if end_s is not None:
+            self.timeline = replace(self.timeline, end_s=min(end_s, self.timeline.end_s or end_s))
+        try:
+            if self.wanted_s is not None and self._is_past_end(self.wanted_s, self.timeline.end_s):
+                self.wanted_s = None
+        except TaskError as error:
+            self.fail(error)
 
     @property
     def share_done(self) -> float:
@@ -111,7 +137,8 @@ class EntryRun:
             self._step(shot)
             return
         try:
-            if self._is_past_end(asked, shot):
+            ends = [end for end in (self.timeline.end_s, shot.end_s) if end is not None]
+            if self._is_past_end(asked, min(ends, default=None)):
                 self.wanted_s = None
                 return
             self._count_sample()
@@ -132,16 +159,15 @@ class EntryRun:
         elif self._follows:
             self.wanted_s = shot.time_s
         else:
-            self.wanted_s = next(self._times, None)
+            self.wanted_s = self._next.popleft() if self._next else next(self._times, None)
 
-    def _is_past_end(self, asked: Fraction, shot: Shot) -> bool:
+    def _is_past_end(self, asked: Fraction, end_s: Fraction | None) -> bool:
         """Tell whether `asked` lies past the end. At an entry's start that is an error, or for one frame a warning."""
-        ends = [end for end in (self.timeline.end_s, shot.end_s) if end is not None]
-        if not ends or asked + self.timeline.tolerance_s < min(ends):
+        if end_s is None or asked + self.timeline.tolerance_s < end_s:
             return False
         if self._samples:
             return True
-        start, length = float(self._selection.start_s), float(min(ends) - self.timeline.start_s)
+        start, length = float(self._selection.start_s), float(end_s - self.timeline.start_s)
         if self._selection.mode is Mode.INTERVAL and self._selection.number == 1:
             self.warn(
                 "StartTimeClamped", f"StartTime {start:g} s is past the end at {length:g} s: the last frame was taken"

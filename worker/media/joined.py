@@ -79,11 +79,11 @@ class JoinedReader:
         """The time of the frame last given, for telling progress."""
         return self._offset_s + self._reader.position_s
 
-    def at(self, time_s: Fraction) -> Shot:
+    def at(self, time_s: Fraction, then_s: Sequence[Fraction] = (), *, more: bool = True) -> Shot:
         """Return the frame on screen at `time_s`, as `FrameReader.at` does."""
         while True:
             local_s = time_s - self._offset_s
-            shot = self._shot_at(local_s)
+            shot = self._shot_at(local_s, [each_s - self._offset_s for each_s in then_s], more=more)
             following = None
             if shot.end_s is not None and not self._is_last and local_s + self.tolerance_s >= self._run.length_s:
                 following = self._next_live()
@@ -91,10 +91,14 @@ class JoinedReader:
                 return self._joined(shot)
             self._go_to_run(following)
 
-    def _shot_at(self, local_s: Fraction) -> Shot:
+    def ended_by(self, time_s: Fraction, then_s: Sequence[Fraction] = (), *, more: bool = True) -> Fraction | None:
+        """Tell where the video ends, as `FrameReader.ended_by` does; None also where runs are joined."""
+        return self._reader.ended_by(time_s, then_s, more=more) if len(self._runs) == 1 else None
+
+    def _shot_at(self, local_s: Fraction, then_s: Sequence[Fraction], *, more: bool) -> Shot:
         self._approach(local_s)
         try:
-            shot = self._reader.at(local_s)
+            shot = self._reader.at(local_s, then_s, more=more)
         except TaskError as error:
             if not self._landed or error.code != Code.CORRUPT_MEDIA:
                 raise
@@ -103,7 +107,7 @@ class JoinedReader:
                 return shot
         # What was landed on is damaged, or no place to start at: the good frame lies before it.
         self._start_run_again()
-        return self._reader.at(local_s)
+        return self._reader.at(local_s, then_s, more=more)
 
     def _start_run_again(self) -> None:
         if self._reader.astray:
