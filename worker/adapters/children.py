@@ -20,6 +20,10 @@ from worker.errors import Code, TaskError
 START_TIMEOUT_S = 60
 STOP_TIMEOUT_S = 10
 _Forked = tuple[int, asyncio.Future[int | None]]
+TOGETHER_BYTES = 2**16  # up to here one more copy costs less than one more system call
+RECEIVE_BYTES = 2**17
+STATM_BYTES = 256
+PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 INHERITED_VARIABLES = ("LD_LIBRARY_PATH", "PYTHONHOME")  # what the interpreter itself may need
 
 
@@ -32,12 +36,13 @@ class Child:
         self.tasks = 0
         self._sock = sock
         self._server = server
+        self._received = b""  # and not read yet
 
     async def send(self, message: wire.ToDecoder) -> bool:
         """Send a message; False when the child is gone."""
         loop = asyncio.get_running_loop()
         try:
-            for buffer in wire.pack(message):
+            for buffer in _together(wire.pack(message)):
                 await loop.sock_sendall(self._sock, buffer)
         except (BrokenPipeError, ConnectionResetError):
             return False
@@ -56,26 +61,34 @@ class Child:
         return message
 
     async def _read(self, size: int) -> bytes | None:
+        """Give the next bytes. All that is there is received at once, since most messages are small."""
         loop = asyncio.get_running_loop()
-        data = bytearray(size)
-        view = memoryview(data)
-        while view:
+        parts, missing = [self._received[:size]], size - len(self._received)
+        self._received = self._received[size:]
+        while missing > 0:
             try:
-                received = await loop.sock_recv_into(self._sock, view)
+                data = await loop.sock_recv(self._sock, RECEIVE_BYTES)
             except ConnectionResetError:  # how a Unix socket tells that its peer died with bytes unread
                 return None
-            if received == 0:
+            if not data:
                 return None
-            view = view[received:]
-        return bytes(data)
+            parts.append(data[:missing])
+            self._received = data[missing:] if missing < len(data) else b""
+            missing -= len(data)
+        return b"".join(parts)
 
     def resident_bytes(self) -> int:
         """Tell how much memory the process holds now; 0 when it is gone, or that cannot be read."""
         try:
-            pages = int(Path(f"/proc/{self.pid}/statm").read_text("ascii").split()[1])
+            statm = os.open(f"/proc/{self.pid}/statm", os.O_RDONLY | os.O_CLOEXEC)
         except OSError:  # also where this process may open no more files: the time limits are kept all the same
             return 0
-        return pages * os.sysconf("SC_PAGE_SIZE")
+        try:
+            return int(os.read(statm, STATM_BYTES).split()[1]) * PAGE_BYTES
+        except OSError:
+            return 0
+        finally:
+            os.close(statm)
 
     async def end(self) -> str:
         """Wait for the process to be gone, and say how it ended."""
@@ -194,6 +207,10 @@ class ForkServer:
             _settle(self._forking.popleft(), _lost())
         while self._exits:
             self._exits.popitem()[1].set_result(None)
+
+
+def _together(buffers: tuple[bytes, bytes]) -> tuple[bytes, ...]:
+    return (b"".join(buffers),) if sum(map(len, buffers)) <= TOGETHER_BYTES else buffers
 
 
 def _settle(future: asyncio.Future[_Forked], result: _Forked | TaskError) -> None:

@@ -7,9 +7,11 @@ media, so nothing of it is unpickled and no field has another type than declared
 import json
 import math
 import struct
-from dataclasses import dataclass, fields, is_dataclass, replace
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, is_dataclass, replace
 from enum import StrEnum
 from fractions import Fraction
+from functools import cache, partial
 from types import UnionType
 from typing import Any, Never, cast, get_args, get_origin, get_type_hints
 
@@ -20,6 +22,7 @@ PREFIX = struct.Struct("<II")
 MAX_HEADER_BYTES = 2**20
 MAX_READ_BYTES = 2**20
 MAX_TEXT = 16_384
+_SAID = (str, int, float)  # JSON says these as they are, and most values are among them
 
 
 class WireError(Exception):
@@ -96,10 +99,9 @@ def unpack_sizes(prefix: bytes, max_payload_bytes: int) -> tuple[int, int]:
 
 def unpack(header: bytes, payload: bytes, expected: UnionType) -> Any:
     """Rebuild a message of one of the `expected` types. Raises `WireError` for anything else."""
-    types = {kind.__name__: kind for kind in get_args(expected)}
     try:
-        name, body = json.loads(header, parse_constant=_refuse_constant)
-        message = _typed(types[name], body)
+        name, body = _read_header(header.decode())
+        message = _readers(expected)[name](body)
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise WireError(f"an unreadable header ({error!r}): {header[:80]!r}") from error
     if isinstance(message, Image | Block):
@@ -118,64 +120,97 @@ def _refuse_constant(text: str) -> Never:
     raise ValueError(f"{text} is not a number")
 
 
+_read_header = json.JSONDecoder(parse_constant=_refuse_constant).decode
+
+
+@cache
+def _readers(kinds: UnionType) -> dict[str, Callable[[Any], Any]]:
+    return {kind.__name__: _reader(kind) for kind in get_args(kinds)}
+
+
+@cache
+def _hints(kind: Hashable) -> dict[str, Any]:
+    """Give the fields of a dataclass with their types, which take long to find out."""
+    return get_type_hints(kind)
+
+
 def _plain(value: object) -> object:
     """Turn a value of plain dataclasses into what JSON can say; fractions as `[numerator, denominator]`."""
-    if is_dataclass(value):
-        return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, _SAID):
+        return value
     if isinstance(value, Fraction):
         return [value.numerator, value.denominator]
     if isinstance(value, tuple):
         return [_plain(item) for item in value]
+    if is_dataclass(value):
+        return {name: _plain(getattr(value, name)) for name in _hints(cast("Hashable", type(value)))}
     return None if isinstance(value, bytes) else value
 
 
-def _typed(kind: Any, data: Any) -> Any:
-    """Rebuild a value of exactly the type `kind` from parsed JSON. Raises `ValueError`, `TypeError`, `KeyError`."""
+@cache
+def _reader(kind: Any) -> Callable[[Any], Any]:
+    """Find out, once for each type, how to rebuild a value of exactly that type from parsed JSON.
+
+    What it gives raises `ValueError`, `TypeError` or `KeyError`.
+    """
     if is_dataclass(kind):
-        return _dataclass(cast("type[Any]", kind), data)
+        return partial(_dataclass, kind, {name: _reader(hint) for name, hint in _hints(cast("Hashable", kind)).items()})
     if isinstance(kind, UnionType):
-        return _one_of(get_args(kind), data)
+        return partial(_one_of, kind, [_reader(each) for each in get_args(kind)])
     if get_origin(kind) is tuple:
-        return tuple(_typed(get_args(kind)[0], item) for item in _exactly(list, data))
+        return partial(_tuple, _reader(get_args(kind)[0]))
     if get_origin(kind) is dict:
-        return {key: _typed(get_args(kind)[1], item) for key, item in _exactly(dict, data).items()}
-    return _scalar(kind, data)
+        return partial(_dict, _reader(get_args(kind)[1]))
+    if issubclass(kind, StrEnum):
+        return lambda data: kind(_exactly(str, data))
+    return _SCALARS.get(kind) or partial(_exactly, kind)
 
 
-def _dataclass(kind: type[Any], data: Any) -> Any:
-    hints = get_type_hints(kind)
-    if _exactly(dict, data).keys() != hints.keys():
+def _dataclass(kind: Any, readers: dict[str, Callable[[Any], Any]], data: Any) -> Any:
+    if _exactly(dict, data).keys() != readers.keys():
         raise ValueError(f"{kind.__name__} with the fields {sorted(data)}")
-    return kind(**{name: _typed(hint, data[name]) for name, hint in hints.items()})
+    return kind(*[read(data[name]) for name, read in readers.items()])
 
 
-def _one_of(kinds: tuple[Any, ...], data: Any) -> Any:
-    for kind in kinds:
+def _one_of(kind: Any, readers: list[Callable[[Any], Any]], data: Any) -> Any:
+    for read in readers:
         try:
-            return _typed(kind, data)
+            return read(data)
         except (ValueError, TypeError):
             continue
-    raise TypeError(f"{data!r:.80} is none of {kinds}")
+    raise TypeError(f"{data!r:.80} is none of {kind}")
 
 
-def _scalar(kind: Any, data: Any) -> Any:
-    if kind is bytes:
-        return _exactly(type(None), data) or b""
-    if kind is Fraction:
-        numerator, denominator = _exactly(list, data)
-        if _exactly(int, denominator) <= 0:
-            raise ValueError(f"the denominator {denominator}")
-        return Fraction(_exactly(int, numerator), denominator)
-    if kind is float and type(data) in {int, float}:
-        if not math.isfinite(number := float(data)):  # 1e999 parses as infinity
-            raise ValueError(f"{data} is not finite")
-        return number
-    if issubclass(kind, StrEnum):
-        return kind(_exactly(str, data))
-    return _exactly(kind, data)
+def _tuple(read: Callable[[Any], Any], data: Any) -> Any:
+    return tuple([read(item) for item in _exactly(list, data)])
+
+
+def _dict(read: Callable[[Any], Any], data: Any) -> Any:
+    return {key: read(item) for key, item in _exactly(dict, data).items()}
+
+
+def _bytes(data: Any) -> bytes:
+    return _exactly(type(None), data) or b""
+
+
+def _fraction(data: Any) -> Fraction:
+    numerator, denominator = _exactly(list, data)
+    if _exactly(int, denominator) <= 0:
+        raise ValueError(f"the denominator {denominator}")
+    return Fraction(_exactly(int, numerator), denominator)
+
+
+def _float(data: Any) -> float:
+    number = float(data) if type(data) is int else _exactly(float, data)
+    if not math.isfinite(number):  # 1e999 parses as infinity
+        raise ValueError(f"{data} is not finite")
+    return cast("float", number)
 
 
 def _exactly(kind: type[Any], data: Any) -> Any:
     if type(data) is not kind:  # not isinstance: True is no number here
         raise TypeError(f"{data!r:.80} is no {kind.__name__}")
     return data
+
+
+_SCALARS: dict[Any, Callable[[Any], Any]] = {bytes: _bytes, Fraction: _fraction, float: _float}
