@@ -1,7 +1,8 @@
 """Objects as files: a directory of buckets on the local disk. `file://`, `oss://` and `s3://` all mean it.
 
 Owns the walk from the root to a file, which follows no symbolic link, and the atomic replacement of files. An object's
-tag is its modification time, size and inode, so telling it reads nothing; a replaced file has another inode.
+tag is its modification time, size and inode, so telling it reads nothing; a replaced file has another inode. It makes
+few system calls: each lets other threads run, and to come back costs more than the call.
 """
 
 import asyncio
@@ -11,6 +12,7 @@ import secrets
 import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from itertools import count
 from pathlib import Path
 
 from worker.errors import Code, TaskError
@@ -46,6 +48,7 @@ class LocalStore:
         self._root = root
         self._allowed = allowed or AllowedBuckets()
         self._on_request = on_request
+        self._partials = map(f"{PARTIAL_PREFIX}{secrets.token_hex(8)}-{{}}".format, count())
 
     async def check(self) -> None:
         """Raise `StorageUnavailable` when the root directory is missing or cannot be used."""
@@ -85,12 +88,11 @@ class LocalStore:
         os.close(_opened(self._root))
 
     def _stat(self, location: Location) -> ObjectInfo:
-        with _errors_of(self._root, location), _regular_file(self._root, location) as file:
-            status = os.fstat(file)
+        with _errors_of(self._root, location), _regular_file(self._root, location) as (_, status):
             return ObjectInfo(status.st_size, _tag(status))
 
     def _read(self, location: Location, offset: int, size: int, etag: str) -> bytes:
-        with _errors_of(self._root, location), _regular_file(self._root, location) as file:
+        with _errors_of(self._root, location), _regular_file(self._root, location) as (file, _):
             data = os.pread(file, size, offset)
             # Looked at after reading, it also tells of a change while reading.
             if _tag(os.fstat(file)) != etag:
@@ -106,7 +108,7 @@ class LocalStore:
         ):
             name = location.key.rpartition("/")[2]
             _refuse_special(directory, name)
-            return _replace(directory, name, data)
+            return _replace(directory, next(self._partials), name, data)
 
 
 def _opened(root: Path) -> int:
@@ -132,27 +134,29 @@ def _tag(status: os.stat_result) -> str:
 
 
 @contextmanager
-def _regular_file(root: Path, location: Location) -> Iterator[int]:
-    """Open the file of `location`; O_NONBLOCK, since opening a pipe would otherwise wait for its writer."""
+def _regular_file(root: Path, location: Location) -> Iterator[tuple[int, os.stat_result]]:
+    """Open the file of `location`, and look at it.
+
+    O_NONBLOCK, since opening a pipe would otherwise wait for its writer.
+    """
     with _directory_of(root, location, create=False) as directory:
         name = location.key.rpartition("/")[2]
         file = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
     try:
-        _refuse_unless_regular(os.fstat(file).st_mode)
-        yield file
+        status = os.fstat(file)
+        _refuse_unless_regular(status.st_mode)
+        yield file, status
     finally:
         os.close(file)
 
 
 @contextmanager
 def _directory_of(root: Path, location: Location, *, create: bool) -> Iterator[int]:
-    """Open the directory that holds the key, walking down from the root."""
-    directory = _opened(root)
+    """Open the directory that holds the key, walking down from the bucket."""
+    directory = _bucket(root, location.bucket, create=create)
     try:
-        for name in (location.bucket, *location.key.split("/")[:-1]):
-            if create:
-                _make_directory(name, directory)
-            child = _enter(name, directory)
+        for name in location.key.split("/")[:-1]:
+            child = _enter(name, directory, create=create)
             os.close(directory)
             directory = child
         yield directory
@@ -160,20 +164,37 @@ def _directory_of(root: Path, location: Location, *, create: bool) -> Iterator[i
         os.close(directory)
 
 
-def _make_directory(name: str, parent: int) -> None:
-    with suppress(FileExistsError):
-        os.mkdir(name, dir_fd=parent)
-        os.fsync(parent)
+def _bucket(root: Path, name: str, *, create: bool) -> int:
+    """Open a bucket by its path, which is one step. Only if that fails, the root tells why or where to make it."""
+    try:
+        return os.open(root / name, _DIRECTORY | os.O_NOFOLLOW)
+    except OSError:
+        directory = _opened(root)
+        try:
+            return _enter(name, directory, create=create)
+        finally:
+            os.close(directory)
 
 
-def _enter(name: str, parent: int) -> int:
+def _enter(name: str, parent: int, *, create: bool) -> int:
     try:
         return os.open(name, _DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
+    except FileNotFoundError:
+        if not create:
+            raise
+        _make_directory(name, parent)
+        return _enter(name, parent, create=False)
     except NotADirectoryError:
         # Linux says the same of files and of links to directories.
         if stat.S_ISLNK(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode):
             raise OSError(errno.ELOOP, f"{name!r} is a symbolic link") from None
         raise
+
+
+def _make_directory(name: str, parent: int) -> None:
+    with suppress(FileExistsError):
+        os.mkdir(name, dir_fd=parent)
+    os.fsync(parent)
 
 
 def _refuse_special(directory: int, name: str) -> None:
@@ -189,20 +210,22 @@ def _refuse_unless_regular(mode: int) -> None:
         raise PermissionError(errno.EACCES, "it is a link, pipe, socket or device, not a file")
 
 
-def _replace(directory: int, name: str, data: bytes) -> str:
-    """Write a hidden file, flush it to the disk, rename it to `name`; returns its tag.
+def _replace(directory: int, partial: str, name: str, data: bytes) -> str:
+    """Write the hidden file `partial`, flush it to the disk, rename it to `name`; returns its tag.
 
     Flushed, since the task is acknowledged on the strength of it: after a power failure a renamed file that was not
     flushed may be empty, and a rename may be forgotten unless its directory is flushed too.
     """
-    partial = PARTIAL_PREFIX + secrets.token_hex(8)
     descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666, dir_fd=directory)
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
+        try:
+            view = memoryview(data)
+            while view:
+                view = view[os.write(descriptor, view) :]
             os.fsync(descriptor)
             tag = _tag(os.fstat(descriptor))
+        finally:
+            os.close(descriptor)
         os.replace(partial, name, src_dir_fd=directory, dst_dir_fd=directory)
     except BaseException:
         os.unlink(partial, dir_fd=directory)
