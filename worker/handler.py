@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from time import perf_counter
+from typing import TypeVar
 
 import structlog
 
@@ -22,7 +23,9 @@ from worker.task import Canceled, Completed, Failed, Outcome, Postponed, RetryPo
 from worker.uploads import Uploads
 
 log = structlog.stdlib.get_logger(__name__)
+_Built = TypeVar("_Built")
 
+FEW_FRAMES = 100  # which are written down in a few milliseconds
 LABELS = {Completed: "succeeded", Failed: "failed", Canceled: "canceled", Postponed: "postponed"}
 
 
@@ -170,10 +173,8 @@ class Handler:
         """Write the whole result to where the message asks for it."""
         location = attempt.task.extended_location
         if location is not None:
-            result = await asyncio.to_thread(
-                build_result, attempt.task, outcome, started_at=attempt.started_at, now=self._now()
-            )
-            await self._store.write(location, result, "application/json")
+            build = partial(build_result, attempt.task, outcome, started_at=attempt.started_at, now=self._now())
+            await self._store.write(location, await _built(attempt, build), "application/json")
         return outcome
 
     async def _capture(self, attempt: Attempt) -> Outcome:
@@ -260,9 +261,7 @@ class Handler:
     async def _tell(self, attempt: Attempt, state: Outcome | Running, *, confirm: bool) -> None:
         moments = {"started_at": attempt.started_at, "now": self._now()}
         build = partial(build_event, attempt.task, state, settings=self._settings.events, **moments)
-        # Thousands of frames take long to write down, and the loop has heartbeats to answer.
-        event = build() if isinstance(state, Running) else await asyncio.to_thread(build)
-        await self._announce(event, confirm=confirm)
+        await self._announce(build() if isinstance(state, Running) else await _built(attempt, build), confirm=confirm)
 
     async def _announce(self, event: Event, *, confirm: bool = True) -> None:
         await self._announcer.announce(event.routing_key, event.body, event.content_type, confirm=confirm)
@@ -287,6 +286,13 @@ class Handler:
                 self._metrics.parked.labels(code_label(error.code)).inc()
             case Completed():
                 self._metrics.last_success.set_to_current_time()
+
+
+async def _built(attempt: Attempt, build: Callable[[], _Built]) -> _Built:
+    """Write down what came of an attempt, in a thread if it is long: the loop has heartbeats to answer."""
+    if sum(map(len, attempt.uploads.frames)) > FEW_FRAMES:
+        return await asyncio.to_thread(build)
+    return build()
 
 
 def _first_error(group: ExceptionGroup) -> Exception:

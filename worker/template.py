@@ -166,12 +166,12 @@ def _values(source: Location, tags: Mapping[str, str], created_at: datetime, ima
         "ext": extension if stem and dot else "",
         "autoext": image.value,
         "streamindex": "0",
-        "t_year": f"{clock:%Y}",
-        "t_mon": f"{clock:%m}",
-        "t_day": f"{clock:%d}",
-        "t_hour": f"{clock:%H}",
-        "t_min": f"{clock:%M}",
-        "t_sec": f"{clock:%S}",
+        "t_year": str(clock.year),
+        "t_mon": f"{clock.month:02}",
+        "t_day": f"{clock.day:02}",
+        "t_hour": f"{clock.hour:02}",
+        "t_min": f"{clock.minute:02}",
+        "t_sec": f"{clock.second:02}",
         **{f"tags.{name}": value for name, value in tags.items()},
     }
 

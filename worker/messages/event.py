@@ -52,11 +52,14 @@ def build_event(
     task: Task, state: Outcome | Running, *, settings: Events, started_at: datetime, now: datetime
 ) -> Event:
     """Tell what the task is doing or how it ended. `started_at` is when this attempt started."""
-    full = _result(task, state, started_at, now, with_frames=True)
-    if len(_json(full)) > settings.inline_bytes and _entry_results(state):
-        full = _result(task, state, started_at, now, with_frames=False)
+    result = _result(task, state, started_at, now, with_frames=True)
+    content = _json(result)
+    if len(content) > settings.inline_bytes and _entry_results(state):
+        result = _result(task, state, started_at, now, with_frames=False)
+        content = _json(result)
     identity = Identity(task.id, task.project, task.topic)
-    return _envelope(identity, full, settings, now, (task.traceparent, task.tracestate))
+    trace = (task.traceparent, task.tracestate)
+    return _envelope(identity, result, content, settings=settings, now=now, trace=trace)
 
 
 def build_result(task: Task, outcome: Outcome, *, started_at: datetime, now: datetime) -> bytes:
@@ -80,19 +83,24 @@ def invalid_message_event(
         tags=dict(identity.tags) or None,
         problems=_problems(error.problems),
     )
-    return _envelope(identity, result, settings, now, trace)
+    return _envelope(identity, result, _json(result), settings=settings, now=now, trace=trace)
 
 
-def _envelope(identity: Identity, result: Result, settings: Events, now: datetime, trace: tuple[str, str]) -> Event:
+def _envelope(
+    identity: Identity, result: Result, content: bytes, *, settings: Events, now: datetime, trace: tuple[str, str]
+) -> Event:
+    """Put a result, and `content`, which is that result as JSON, into the envelope that the settings name."""
     stable = f"{result.task_id}/{result.status}/{result.code}"
     event_id = str(uuid.uuid5(NAMESPACE, stable) if result.status in TERMINAL else uuid.uuid4())
     common = {"id": event_id, "source": settings.source, "subject": result.task_id, "time": _instant(now)}
     routing_key = f"{identity.topic}.{identity.project}.{result.status}"
     if settings.envelope == "imm":
-        body = _json(ImmEnvelope(**common, content=_json(result).decode()))
+        body = _json(ImmEnvelope(**common, content=content.decode()))
         return Event(routing_key, body, "application/json", event_id)
     parent, state = trace
-    body = _json(EventMessage(**common, traceparent=parent or None, tracestate=state or None, data=result))
+    message = EventMessage(**common, traceparent=parent or None, tracestate=state or None, data=result)
+    head = message.model_dump_json(exclude_none=True, exclude={"data"}).encode()
+    body = head[:-1] + b',"data":' + content + b"}"  # written once only, since it may be long
     return Event(routing_key, body, "application/cloudevents+json", event_id)
 
 
@@ -188,5 +196,5 @@ def _instant(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _json(model: Result | EventMessage | ImmEnvelope) -> bytes:
+def _json(model: Result | ImmEnvelope) -> bytes:
     return model.model_dump_json(by_alias=True, exclude_none=True).encode()

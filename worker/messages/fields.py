@@ -5,6 +5,7 @@ Owns how a JSON value becomes a typed one and the JSON Schema that says the same
 
 from decimal import Decimal
 from fractions import Fraction
+from functools import cache
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, PlainValidator, WithJsonSchema, model_validator
@@ -29,6 +30,11 @@ def is_empty(value: object) -> bool:
     return value is None or value in ([], {})
 
 
+@cache
+def _names(model: type["Message"]) -> frozenset[str | None]:
+    return frozenset(field.alias for field in model.model_fields.values())
+
+
 class Message(BaseModel):
     """A JSON object that someone sends us: unknown names are errors, known ones may be empty."""
 
@@ -39,7 +45,7 @@ class Message(BaseModel):
     def _drop_empty(cls, data: Any) -> Any:
         if not isinstance(data, dict):
             return data
-        known = {field.alias for field in cls.model_fields.values()}
+        known = _names(cls)
         return {name: value for name, value in data.items() if name not in known or not is_empty(value)}
 
 
