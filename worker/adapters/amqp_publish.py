@@ -157,5 +157,7 @@ class Publisher:
 
 
 async def _publish(channel: AbstractChannel, exchange: str, key: str, message: Message) -> None:
-    target = await channel.get_exchange(exchange, ensure=False)
-    await target.publish(message, key, mandatory=True)
+    below = await channel.get_underlay_channel()
+    await below.basic_publish(
+        message.body, exchange=exchange, routing_key=key, properties=message.properties, mandatory=True
+    )
