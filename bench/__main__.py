@@ -20,7 +20,7 @@ import av
 from bench import latency, limits, processes, reading, report, serving
 from bench.compare import compare
 from bench.jobs import BUCKET, dense_jobs, long_jobs, middle, other_jobs
-from bench.media import prepare
+from bench.media import BIG_S, LONG_S, SCENES_S, prepare
 from bench.minimum import read
 from bench.report import Verdict
 from worker.adapters.pool import DecoderPool
@@ -29,14 +29,15 @@ from worker.settings import Pool
 
 MEDIA = Path(__file__).parents[1] / "bench-media"
 MARK = "\n## Results\n"
-LONG_S, BIG_S, MINUTE_S = 600, 1620, 60
 
 
 def main() -> int:
     """Run the whole benchmark."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--repeats", type=int, default=3, help="runs of each, of which the median is told (default: 3)")
-    parser.add_argument("--quick", action="store_true", help="one minute instead of ten, once each, H.264 only")
+    parser.add_argument(
+        "--quick", action="store_true", help="one minute of video instead of ten, once each, H.264 only"
+    )
     parser.add_argument("--write", type=Path, metavar="FILE.md", help="put the results below its `## Results`")
     asked = parser.parse_args()
     if shutil.which("ffmpeg") is None:
@@ -59,14 +60,14 @@ def main() -> int:
 
 def _sections(media: dict[str, Path], home: Path, repeats: int, *, quick: bool) -> Iterator[tuple[str, bool]]:
     """Yield each text, and whether its bars are cleared."""
-    minute = media["minute"]
+    scenes = media["scenes"]
     all_cores = os.sched_getaffinity(0)
-    long, seconds = (minute, MINUTE_S) if quick else (media["ten"], LONG_S)
-    jobs = long_jobs(long, seconds) + ([] if quick else dense_jobs(minute) + other_jobs(media))
+    long, seconds = (scenes, SCENES_S) if quick else (media["long"], LONG_S)
+    jobs = long_jobs(long, seconds) + ([] if quick else dense_jobs(scenes) + other_jobs(media))
     verdicts = []
     os.sched_setaffinity(0, {max(all_cores)})  # one core for everybody, which children inherit
     for job in jobs:
-        found = compare(job, home, minute, repeats)
+        found = compare(job, home, scenes, repeats)
         verdicts += report.verdicts_of(found)
         yield report.comparison(found), True
     one = middle(long, seconds)

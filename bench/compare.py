@@ -57,11 +57,11 @@ class Comparison:
     asked: int | None
 
 
-def compare(job: Job, home: Path, minute: Path, repeats: int) -> Comparison:
+def compare(job: Job, home: Path, scenes: Path, repeats: int) -> Comparison:
     """Measure a job, below an existing directory `home`."""
     coded = _coded(job.file)
     ways: dict[str, Callable[[], Run]] = {OURS: lambda: _ours(job, home)}
-    ways |= {way.name: lambda way=way: _theirs(job, way, home, minute) for way in job.ways}
+    ways |= {way.name: lambda way=way: _theirs(job, way, home, scenes) for way in job.ways}
     done: dict[str, list[Run]] = {name: [] for name in ways}
     for _ in range(repeats):
         for name, once in ways.items():
@@ -112,7 +112,7 @@ def _check(job: Job, pts: list[int]) -> None:
         raise RuntimeError(f"{job.name}: {len(pts)} frames that are not the {len(expected)} wanted")
 
 
-def _theirs(job: Job, way: Way, home: Path, minute: Path) -> Run:
+def _theirs(job: Job, way: Way, home: Path, scenes: Path) -> Run:
     folder = _emptied(home / "images")
     done = [processes.run([part.format(folder=folder) for part in command]) for command in way.commands]
     told = "\n".join(each.errors for each in done)
@@ -121,19 +121,19 @@ def _theirs(job: Job, way: Way, home: Path, minute: Path) -> Run:
         raise RuntimeError(f"{way.name} wrote no image: {way.commands}")
     cpu_s, wall_s = sum(each.cpu_s for each in done), sum(each.wall_s for each in done)
     peak_bytes = max(each.peak_bytes for each in done)
-    same = _same(job, folder, minute)
+    same = _same(job, folder, scenes)
     return Run(cpu_s, wall_s, peak_bytes, frames_decoded(told), bytes_read(told), len(sizes), sum(sizes), same)
 
 
-def _same(job: Job, folder: Path, minute: Path) -> int | None:
-    if not job.minute or job.selection.mode is Mode.DHASH:
+def _same(job: Job, folder: Path, scenes: Path) -> int | None:
+    if not job.scenes or job.selection.mode is Mode.DHASH:
         return None
     coded = _coded(job.file)
     places = wanted(coded, job.selection)
     first = coded.pictures[coded.shown[0]].pts
     times_s = sorted((coded.pictures[place].pts - first) * coded.time_base for place in places)
-    frames = len(sameness.thumbnails(minute))
-    return sameness.shown(folder, minute, [round(time_s * sameness.FPS) % frames for time_s in times_s])
+    frames = len(sameness.thumbnails(scenes))
+    return sameness.shown(folder, scenes, [round(time_s * sameness.FPS) % frames for time_s in times_s])
 
 
 def frames_decoded(told: str) -> int | None:

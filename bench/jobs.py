@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from bench.media import SCENES_S
 from bench.peers import Way, every_frame, fps_filter, keyframes, loop, scene_filter, seeks
 from worker.media.plan import Selection
 from worker.messages import parse_task
@@ -27,14 +28,14 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A request on one video, and others' ways to do it. `minute`: its frames are those of `minute.mp4`, repeated."""
+    """A request on one video, and others' ways to do it. `scenes`: its frames are those of `scenes.mp4`, repeated."""
 
     name: str
     file: Path
     message: dict[str, Any]
     ways: tuple[Way, ...]
     bars: tuple[Bar, ...] = ()
-    minute: bool = False
+    scenes: bool = False
 
     @property
     def selection(self) -> Selection:
@@ -61,7 +62,7 @@ def long_jobs(file: Path, seconds: int) -> list[Job]:
     tens, evenly = range(0, seconds, 10), [k * seconds / 10 for k in range(10)]
 
     def job(name: str, ways: Sequence[Way], bars: Sequence[Bar], **snapshot: Any) -> Job:
-        return Job(name, file, message(file, **snapshot), tuple(ways), tuple(bars), minute=True)
+        return Job(name, file, message(file, **snapshot), tuple(ways), tuple(bars), scenes=True)
 
     return [
         job("every 10 s, cropped to 512×512", [seeks(file, tens, crop=True), fps_filter(file, 10, crop=True)],
@@ -79,20 +80,20 @@ def middle(file: Path, seconds: int) -> Job:
     """One frame in the middle of a long video."""
     return Job(
         "one frame in the middle", file, message(file, StartTime=seconds / 2, Number=1),
-        (seeks(file, [seconds / 2]),), minute=True,
+        (seeks(file, [seconds / 2]),), scenes=True,
     )  # fmt: skip
 
 
-def dense_jobs(minute: Path) -> list[Job]:
-    """Beside libraries that decode everything: on one minute, since all of them take ten times as long for ten."""
+def dense_jobs(scenes: Path) -> list[Job]:
+    """Beside libraries that decode everything: on about a minute, since they take as much longer as a video is."""
     return [
-        Job("every 2 s", minute, message(minute, Interval=2), (
-            seeks(minute, range(0, 60, 2)), fps_filter(minute, 2), loop("OpenCV, seeking", minute, 2),
-            loop("OpenCV, reading on", minute, 2), loop("PyAV, reading on", minute, 2),
-        ), minute=True),
-        Job("dhash every 1 s, threshold 15", minute, message(minute, Mode="dhash", Interval=1, Threshold=15), (
-            scene_filter(minute, 15), loop("PySceneDetect HashDetector", minute, 1),
-        ), minute=True),
+        Job("every 2 s", scenes, message(scenes, Interval=2), (
+            seeks(scenes, range(0, SCENES_S, 2)), fps_filter(scenes, 2), loop("OpenCV, seeking", scenes, 2),
+            loop("OpenCV, reading on", scenes, 2), loop("PyAV, reading on", scenes, 2),
+        ), scenes=True),
+        Job("dhash every 1 s, threshold 15", scenes, message(scenes, Mode="dhash", Interval=1, Threshold=15), (
+            scene_filter(scenes, 15), loop("PySceneDetect HashDetector", scenes, 1),
+        ), scenes=True),
     ]  # fmt: skip
 
 
@@ -101,8 +102,8 @@ def other_jobs(media: dict[str, Path]) -> list[Job]:
     hevc, large, short = media["hevc"], media["4k"], media["short"]
     return [
         Job("HEVC, every 10 s", hevc, message(hevc, Interval=10),
-            (seeks(hevc, range(0, 60, 10)), fps_filter(hevc, 10)), minute=True),
-        Job("HEVC, keyframes", hevc, message(hevc, Mode="keyframe"), (keyframes(hevc),), minute=True),
+            (seeks(hevc, range(0, SCENES_S, 10)), fps_filter(hevc, 10)), scenes=True),
+        Job("HEVC, keyframes", hevc, message(hevc, Mode="keyframe"), (keyframes(hevc),), scenes=True),
         Job("4K, every 1 s", large, message(large, Interval=1), (seeks(large, range(10)), fps_filter(large, 1))),
         Job("short clip, every frame", short, message(short), (
             every_frame(short), loop("OpenCV, reading on", short, 0), loop("PyAV, reading on", short, 0),

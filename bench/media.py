@@ -9,8 +9,9 @@ from pathlib import Path
 
 from bench import processes
 
-MINUTE_S = 60
-BIG_REPEATS = 27
+SCENES_S = 55  # so that no round number of seconds or frames falls on the same places of each repeat
+LONG_REPEATS, BIG_REPEATS = 11, 30
+LONG_S, BIG_S = LONG_REPEATS * SCENES_S, BIG_REPEATS * SCENES_S
 _X264 = ["-c:v", "libx264", "-preset", "veryfast", "-bf", "3", "-b_strategy", "1", "-g", "250", "-crf", "26"]
 _X265 = ["-c:v", "libx265", "-preset", "ultrafast", "-tag:v", "hvc1", "-crf", "28", "-x265-params", "keyint=250:bframes=3:log-level=error"]  # noqa: E501  # fmt: skip
 _SOURCES = (
@@ -38,10 +39,10 @@ def _made(path: Path, make: Callable[[Path], None]) -> Path:
 
 def _scenes(path: Path, size: str, seconds: int, encoder: list[str]) -> None:
     draw = random.Random(3)
-    inputs, chains, length_s = [], [], 0
+    inputs, chains, length_s = [], [], 0.0
     while length_s < seconds:
         source, _, scaling = draw.choice(_SOURCES).format(size=size, seed=draw.randint(1, 9999)).partition(",")
-        scene_s = draw.choice([2, 3, 5, 7, 11])
+        scene_s = draw.choice([1.2, 1.8, 2.6, 3.4, 4.6, 7.4])
         inputs += ["-f", "lavfi", "-t", str(scene_s), "-i", source]
         chains.append(f"{scaling or 'null'},noise=alls=6:allf=t,format=yuv420p,setsar=1")
         length_s += scene_s
@@ -52,12 +53,12 @@ def _scenes(path: Path, size: str, seconds: int, encoder: list[str]) -> None:
 
 
 def _repeated(path: Path, times: int) -> None:
-    once = path.with_name("minute.mp4")
+    once = path.with_name("scenes.mp4")
     _ffmpeg("-stream_loop", str(times - 1), "-i", str(once), "-c", "copy", "-movflags", "+faststart", str(path))
 
 
 def _hevc(path: Path) -> None:
-    _ffmpeg("-i", str(path.with_name("minute.mp4")), *_X265, str(path))
+    _ffmpeg("-i", str(path.with_name("scenes.mp4")), *_X265, str(path))
 
 
 def _ffmpeg(*arguments: str) -> None:
@@ -65,8 +66,8 @@ def _ffmpeg(*arguments: str) -> None:
 
 
 _RECIPES: dict[str, Callable[[Path], None]] = {
-    "minute": lambda path: _scenes(path, "1920x1080", MINUTE_S, _X264),
-    "ten": lambda path: _repeated(path, 10),
+    "scenes": lambda path: _scenes(path, "1920x1080", SCENES_S, _X264),
+    "long": lambda path: _repeated(path, LONG_REPEATS),
     "big": lambda path: _repeated(path, BIG_REPEATS),
     "hevc": _hevc,
     "4k": lambda path: _scenes(path, "3840x2160", 10, _X264),

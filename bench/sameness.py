@@ -1,4 +1,4 @@
-"""Which frame an image of another program shows: the nearest of all frames of the made minute, by small grey pictures.
+"""Which frame an image of another program shows: the nearest of all frames of the made scenes, by small grey pictures.
 
 Not for ours, which carry their times: our colours differ, since we convert BT.709 to what a JPEG means, and others do
 not.
@@ -20,12 +20,12 @@ BAND = 0.05  # thumbnails that differ by less, in levels on average, show the sa
 Thumbnails = NDArray[np.float32]
 
 
-def shown(folder: Path, minute: Path, wanted: Sequence[int]) -> int:
-    """Count the images of a folder that show the frames that are wanted, by number in the minute, in this order.
+def shown(folder: Path, scenes: Path, wanted: Sequence[int]) -> int:
+    """Count the images of a folder that show the frames that are wanted, by number in the video, in this order.
 
     Where there are more or fewer images than wanted, those that show any of them.
     """
-    frames = thumbnails(minute)
+    frames = thumbnails(scenes)
     found = [_thumbnail(Image.open(path)) for path in sorted(folder.glob("*.jpg"))]
     if len(found) == len(wanted):
         return sum(_is(frames, number, image) for number, image in zip(wanted, found, strict=True))
@@ -40,11 +40,11 @@ def _is(frames: Thumbnails, number: int, image: Thumbnails) -> bool:
 
 
 @cache
-def thumbnails(minute: Path) -> Thumbnails:
-    """Decode the minute once; kept beside it."""
-    kept = minute.with_suffix(".npy")
+def thumbnails(scenes: Path) -> Thumbnails:
+    """Decode the video once; kept beside it."""
+    kept = scenes.with_suffix(".npy")
     if not kept.exists():
-        with av.open(minute) as container:
+        with av.open(scenes) as container:
             np.save(kept, np.stack([_thumbnail(frame.to_image()) for frame in container.decode(video=0)]))
     frames: Thumbnails = np.load(kept)
     return frames
