@@ -3,8 +3,8 @@
 All errors that cross a port are `worker.errors.TaskError`, but `BrokerLostError`, which only the AMQP side raises.
 """
 
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -58,6 +58,14 @@ class ByteSource(Protocol):
 
     async def read(self, offset: int, size: int) -> bytes:
         """Read up to `size` bytes from `offset`: fewer at the end, none past it."""
+        ...
+
+    def expect(self, ranges: Sequence[tuple[int, int]]) -> None:
+        """Be told which ranges (offset, size) will be read next, in that order: a hint, and never an error."""
+        ...
+
+    def reader(self) -> AbstractContextManager["ByteSource"]:
+        """Open another way through the same bytes, for a decoder that goes its own way."""
         ...
 
 

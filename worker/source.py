@@ -1,29 +1,34 @@
-"""One open source as a decoder reads it: a block cache and read-ahead over an object store's ranged reads.
+"""One open source as decoders read it: what to request of an object before it is asked for.
 
-Owns which ranges are requested, and when. A decoder reads a few scattered places of a large file, then runs forward for
-a while: scattered reads fetch no more than the blocks they touch, and a run is read ahead while the decoder works, in
-growing steps. Knows no storage technology and no media format.
+A decoder that knows the container's index announces what it is going to read: that is requested ahead of it, several
+ranges at a time, and nothing else. Elsewhere it reads a few scattered places, then runs forward for a while: scattered
+reads fetch no more than the blocks they touch, and a run is read ahead, the further the longer it lasts. Knows no
+storage technology and no media format.
 """
 
 import asyncio
-from collections import OrderedDict
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
-from worker.errors import Code, TaskError
 from worker.ports import ObjectInfo, ObjectStore
+from worker.ranges import PIECE_BYTES, REQUEST_BYTES, Piece, RangeCache
 from worker.task import Location
 
-BLOCK_BYTES = 2**20
-MAX_AHEAD_BLOCKS = 8
-
-_Block = asyncio.Future[bytes]
+BLOCK_BYTES = 2**18
+PARALLEL = 8
+MAX_AHEAD_BYTES = 8 * 2**20
+NEAR_BYTES = 2**20
+AHEAD_PART = 4
+GAP_PART = 8
+MAX_WAITING = 4096
 
 
 class CachedSource:
-    """Implements `ports.ByteSource`. The object's tag is pinned: a changed object fails all further reads.
+    """Implements `ports.ByteSource`, with a cache of `cache_bytes` that all its readers share.
 
-    `cache_bytes` bounds what is kept, least recently used first out; what is being fetched counts too. `on_read` is
-    called with the size of each range that came from the store. Use `contextlib.aclosing`.
+    The object's tag is pinned: a changed object fails all further reads. `on_read` is called with the size of each
+    range that came from the store. Use `contextlib.aclosing`.
     """
 
     def __init__(
@@ -36,130 +41,188 @@ class CachedSource:
         block_bytes: int = BLOCK_BYTES,
         on_read: Callable[[int], None] | None = None,
     ) -> None:
-        self.bytes_read = 0
-        self.requests = 0
-        self._store = store
-        self._location = location
-        self._info = info
+        self._cache = RangeCache(store, location, info, capacity_bytes=cache_bytes, on_read=on_read)
         self._block_bytes = block_bytes
-        self._on_read = on_read
-        self._count = -(-info.size // block_bytes)
-        self._capacity = max(cache_bytes // block_bytes, 1)
-        # Blocks that are here and blocks on their way, so that whoever wants one on its way waits for the same request.
-        self._blocks: OrderedDict[int, _Block] = OrderedDict()
-        self._fetches: set[asyncio.Task[bytes]] = set()
-        self._run = _Run(min(MAX_AHEAD_BLOCKS, self._capacity // 2))
+        self._own = _Reader(self._cache, block_bytes)
 
     @property
     def size(self) -> int:
         """The number of bytes."""
-        return self._info.size
+        return self._cache.size
+
+    @property
+    def bytes_read(self) -> int:
+        """How many bytes came from the store."""
+        return self._cache.bytes_read
+
+    @property
+    def requests(self) -> int:
+        """How many ranges were requested of the store."""
+        return self._cache.requests
 
     async def read(self, offset: int, size: int) -> bytes:
         """Read up to `size` bytes from `offset`: fewer at the end, none past it. Raises what the store raises."""
-        end = min(offset + size, self._info.size)
-        if offset < 0 or end <= offset:
-            return b""
-        first, last = offset // self._block_bytes, (end - 1) // self._block_bytes
-        blocks = self._obtain(first, last)
-        self._obtain(*self._run.advance(first, last))
-        # Waiting, unlike awaiting, leaves the blocks alone when this reader is cancelled.
-        if not all(block.done() for block in blocks):
-            await asyncio.wait(blocks)
-        data = b"".join([block.result() for block in blocks]) if len(blocks) > 1 else blocks[0].result()
-        start = first * self._block_bytes
-        return data[offset - start : end - start]
+        return await self._own.read(offset, size)
+
+    def expect(self, ranges: Sequence[tuple[int, int]]) -> None:
+        """Request ranges (offset, size) ahead of the reads that will come, in that order."""
+        self._own.expect(ranges)
+
+    @contextmanager
+    def reader(self) -> Iterator["_Reader"]:
+        """Open another way through the source: with its own order of reading, but the same cache."""
+        reader = _Reader(self._cache, self._block_bytes)
+        try:
+            yield reader
+        finally:
+            reader.close()
 
     async def aclose(self) -> None:
         """Cancel what is under way and wait for its end. Nothing may be read afterwards."""
-        fetches = tuple(self._fetches)
-        for fetch in fetches:
-            fetch.cancel()
-        await asyncio.gather(*fetches, return_exceptions=True)
-        self._blocks.clear()
+        self._own.close()
+        await self._cache.aclose()
 
-    def _obtain(self, first: int, last: int) -> list[_Block]:
-        """Give the blocks from `first` to `last`, requesting each gap between those at hand as one range."""
-        blocks = []
-        missing: list[int] = []
-        for index in range(first, min(last + 1, self._count)):
-            if index in self._blocks:
-                self._blocks.move_to_end(index)
-                self._fetch(missing)
-                missing = []
-            else:
-                self._blocks[index] = asyncio.get_running_loop().create_future()
-                missing.append(index)
-            blocks.append(self._blocks[index])
-        self._fetch(missing)
-        while len(self._blocks) > self._capacity:
-            self._blocks.popitem(last=False)
-        return blocks
 
-    def _fetch(self, indexes: list[int]) -> None:
-        """Request adjacent blocks, which are already listed, in the background."""
-        if not indexes:
-            return
-        blocks = {index: self._blocks[index] for index in indexes}
-        offset = indexes[0] * self._block_bytes
-        size = min(len(indexes) * self._block_bytes, self._info.size - offset)
-        fetch = asyncio.create_task(self._read_range(offset, size))
-        self._fetches.add(fetch)
-        fetch.add_done_callback(lambda done: self._settle(blocks, done))
+class _Reader:
+    """Implements `ports.ByteSource` for one decoder."""
 
-    async def _read_range(self, offset: int, size: int) -> bytes:
-        self.requests += 1
-        data = await self._store.read(self._location, offset, size, self._info.etag)
-        self.bytes_read += len(data)
-        if self._on_read:
-            self._on_read(len(data))
-        if len(data) != size:
-            raise TaskError(
-                Code.STORAGE_UNAVAILABLE,
-                f"{self._location}: the store gave {len(data)} bytes of the {size} from {offset}: try again",
-                retryable=True,
-            )
-        return data
+    def __init__(self, cache: RangeCache, block_bytes: int) -> None:
+        self._cache = cache
+        self._block_bytes = block_bytes
+        self._run = _Run(block_bytes, min(MAX_AHEAD_BYTES, cache.capacity_bytes // 4))
+        self._announced = _Announced(cache)
 
-    def _settle(self, blocks: dict[int, _Block], fetch: asyncio.Task[bytes]) -> None:
-        """Hand a finished request's data, or its failure, to whoever waits; forget blocks that failed."""
-        self._fetches.discard(fetch)
-        closed = TaskError(Code.CANCELED, f"{self._location} was closed while being read")
-        failure = closed if fetch.cancelled() else fetch.exception()
-        for place, (index, block) in enumerate(blocks.items()):
-            if failure is None:
-                block.set_result(fetch.result()[place * self._block_bytes : (place + 1) * self._block_bytes])
-                continue
-            if self._blocks.get(index) is block:
-                del self._blocks[index]
-            block.set_exception(failure)
-            block.exception()  # nobody may be waiting for what was read ahead; a reader asks again and is told
+    @property
+    def size(self) -> int:
+        """The number of bytes."""
+        return self._cache.size
+
+    async def read(self, offset: int, size: int) -> bytes:
+        """See `CachedSource`."""
+        end = min(offset + size, self._cache.size)
+        if offset < 0 or end <= offset:
+            return b""
+        self._announced.reach(offset)
+        pieces = self._cache.obtain(offset, end, self._block_bytes)
+        self._run.note(offset, end)
+        if not all(piece.announced for piece in pieces):
+            first, last = self._run.ahead(self._cache.size)
+            if first < last:
+                self._cache.obtain(first, last)
+        # Waiting, unlike awaiting, leaves the pieces alone when this reader is cancelled.
+        waiting = [piece.content for piece in pieces if not piece.content.done()]
+        if waiting:
+            await asyncio.wait(waiting)
+        return _joined(pieces, offset, end)
+
+    def expect(self, ranges: Sequence[tuple[int, int]]) -> None:
+        """See `CachedSource`."""
+        self._announced.add(ranges)
+
+    @contextmanager
+    def reader(self) -> Iterator["_Reader"]:
+        """Give itself: it is a reader."""
+        yield self
+
+    def close(self) -> None:
+        """Give up what was announced and not read."""
+        self._announced.close()
+
+
+def _joined(pieces: Sequence[Piece], start: int, end: int) -> bytes:
+    parts = []
+    for piece in pieces:
+        data = piece.content.result()
+        whole = start <= piece.start and piece.end <= end
+        parts.append(data if whole else data[max(start - piece.start, 0) : end - piece.start])
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+class _Announced:
+    """What one reader is going to read, in its order: requested ahead within half the cache, and kept until then."""
+
+    def __init__(self, cache: RangeCache) -> None:
+        self._cache = cache
+        self._share = cache.capacity_bytes // 2
+        self._waiting: deque[tuple[int, int]] = deque()  # not requested yet: start, end
+        self._kept: deque[Piece] = deque()  # requested; the first one is being read
+
+    def add(self, ranges: Sequence[tuple[int, int]]) -> None:
+        for offset, size in ranges:
+            start, end = offset, min(offset + size, self._cache.size)
+            if self._waiting and self._waiting[-1][0] <= start:
+                before, until = self._waiting[-1]
+                if start - until <= (until - before) // GAP_PART:  # one request instead of two, for a few more bytes
+                    self._waiting.pop()
+                    start, end = before, max(until, end)
+            if start < end and len(self._waiting) < MAX_WAITING:
+                self._waiting.append((start, end))
+        self._advance()
+
+    def reach(self, offset: int) -> None:
+        """Note that a read begins at `offset`: what was to come before is not waited for any more."""
+        place = next((place for place, piece in enumerate(self._kept) if piece.start <= offset < piece.end), None)
+        if place is None and any(start <= offset < end for start, end in self._waiting):
+            place = len(self._kept)
+            while not self._waiting[0][0] <= offset < self._waiting[0][1]:
+                self._waiting.popleft()
+            self._waiting[0] = (offset, self._waiting[0][1])
+            self._request()
+        for _ in range(place or 0):
+            self._cache.unpin(self._kept.popleft())
+        self._advance()
+
+    def close(self) -> None:
+        self._waiting.clear()
+        while self._kept:
+            self._cache.unpin(self._kept.popleft())
+
+    def _advance(self) -> None:
+        while (
+            self._waiting and self._cache.under_way < PARALLEL and self._cache.pinned_bytes + PIECE_BYTES <= self._share
+        ):
+            self._request()
+
+    def _request(self) -> None:
+        """Request the next range, or the first part of a large one."""
+        start, end = self._waiting.popleft()
+        room = max(self._share - self._cache.pinned_bytes, PIECE_BYTES)
+        until = min(start + min(room, REQUEST_BYTES), end)
+        if until < end:
+            self._waiting.appendleft((until, end))
+        for piece in self._cache.obtain(start, until):
+            piece.announced = True
+            self._cache.pin(piece)
+            self._kept.append(piece)
+            if not piece.content.done():
+                piece.content.add_done_callback(lambda _: self._advance())
 
 
 class _Run:
-    """Detects a decoder that runs forward, and how far to read ahead of it: 1, 2, 4 … blocks."""
+    """Detects a decoder that runs forward, and how far to read ahead of it: a quarter of the way it has come.
 
-    def __init__(self, max_ahead: int) -> None:
-        self._max_ahead = max_ahead
-        self._ahead = 0
-        self._front = -2  # the furthest block of the run; nothing is next to it at first
-        self._requested = 0  # the first block not yet read ahead
+    So what nobody reads in the end is never much beside what was read.
+    """
 
-    def advance(self, first: int, last: int) -> tuple[int, int]:
-        """Note a read of blocks `first` to `last`; give the first and last block to read ahead (none: last < first)."""
-        near = self._front - 1 <= first <= self._front + 1
-        if not near:
-            self._ahead = 0
-            self._front, self._requested = last, last + 1
-        elif last > self._front:
-            self._front, self._requested = last, max(self._requested, last + 1)
-            if self._requested - last - 1 <= self._ahead // 2:
-                return self._extend()
-        return 0, -1
+    def __init__(self, block_bytes: int, max_ahead_bytes: int) -> None:
+        self._block_bytes = block_bytes
+        self._max_ahead_bytes = max_ahead_bytes
+        self._start = self._front = self._requested = -NEAR_BYTES - 1  # nothing is near it at first
 
-    def _extend(self) -> tuple[int, int]:
-        """Double the distance once half of it is used up: so a steady run makes few, large requests."""
-        self._ahead = min(max(2 * self._ahead, 1), self._max_ahead)
-        first = self._requested
-        self._requested = max(first, self._front + 1 + self._ahead)
-        return first, self._requested - 1
+    def note(self, start: int, end: int) -> None:
+        """Note a read."""
+        if abs(start - self._front) > NEAR_BYTES:
+            self._start, self._front, self._requested = start, end, end
+        self._front = max(self._front, end)
+
+    def ahead(self, size: int) -> tuple[int, int]:
+        """Give the start and end of what to request now, if anything (else end <= start).
+
+        The next step comes once half of the last one is used up: so a steady run makes few, large requests.
+        """
+        first = max(self._requested, self._front)
+        far = min((self._front - self._start) // AHEAD_PART, self._max_ahead_bytes)
+        if first - self._front > far // 2:
+            return first, first
+        self._requested = max(min(self._front + far, size) // self._block_bytes * self._block_bytes, first)
+        return first, self._requested

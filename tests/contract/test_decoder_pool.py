@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import json
 import os
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from fractions import Fraction
 
@@ -27,6 +27,7 @@ class MemorySource:
     data: bytes
     error: TaskError | None = None
     reads: list[tuple[int, int]] = field(default_factory=list)
+    announced: list[tuple[tuple[int, int], ...]] = field(default_factory=list)
 
     @classmethod
     def command(cls, body=b"", error=None, **command):
@@ -41,6 +42,12 @@ class MemorySource:
         if self.error is not None and len(self.reads) > 1:
             raise self.error
         return self.data[offset : offset + size]
+
+    def expect(self, ranges):
+        self.announced.append(ranges)
+
+    def reader(self):
+        return nullcontext(self)
 
 
 @asynccontextmanager

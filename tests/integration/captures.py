@@ -65,6 +65,26 @@ def read_all(source, plan, chunk):
     yield image(1, digest.digest())
 
 
+def announce(source, plan, ranges, times=1):
+    """Announce ranges, then read them as FFmpeg does, which takes short reads."""
+    source.expect([tuple(one) for one in ranges] * times)
+    digest = hashlib.sha256()
+    for offset, size in ranges:
+        source.seek(offset)
+        left = size
+        while left and (data := source.read(min(left, 40_000))):
+            digest.update(data)
+            left -= len(data)
+    yield image(1, digest.digest())
+
+
+def mislead(source, plan, ranges, times=1):
+    yield image(1, b"x")
+    for buffer in wire.pack(wire.Expect(*map(tuple, zip(*ranges * times, strict=True)))):
+        os.write(3, buffer)
+    yield from ()
+
+
 def jump(source, plan):
     """Seek all over, also past the end, and read only at two places."""
     for offset in range(0, 10_000_000, 1000):

@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import time
-from contextlib import aclosing
+from contextlib import aclosing, nullcontext
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -36,6 +36,7 @@ class MemorySource:
     data: bytes
     reads: list[tuple[int, int]] = field(default_factory=list)
     error: TaskError | None = None
+    announced: list[tuple[tuple[int, int], ...]] = field(default_factory=list)
 
     @classmethod
     def command(cls, body=b"", **command):
@@ -50,6 +51,12 @@ class MemorySource:
         if self.error is not None and len(self.reads) > 1:
             raise self.error
         return self.data[offset : offset + size]
+
+    def expect(self, ranges):
+        self.announced.append(ranges)
+
+    def reader(self):
+        return nullcontext(self)
 
 
 def make_plan():
@@ -124,14 +131,35 @@ async def test_50_mb_stream_through_intact_while_two_captures_share_nothing():
         assert pool.restarts == {}
 
 
-@pytest.mark.parametrize("chunk", [32 * 1024, 1_000_003, -1])
-async def test_a_source_reads_intact_in_few_requests(chunk):
+@pytest.mark.parametrize(("chunk", "requests"), [(32 * 1024, 13), (1_000_003, 5), (-1, 4)])
+async def test_a_source_reads_intact_in_few_requests(chunk, requests):
     body = os.urandom(3 * MIB + 17)
     source = MemorySource.command(do="read_all", chunk=chunk if chunk > 0 else 10 * MIB, body=body)
     async with make_pool() as pool:
         image, _ = await run(pool, source)
     assert image.data == hashlib.sha256(source.data).digest()
-    assert len(source.reads) == len(set(source.reads)) == 13
+    assert len(source.reads) == len(set(source.reads)) == requests
+
+
+async def test_what_a_capture_announces_is_told_and_read_exactly():
+    ranges = [[700_000, 50_001], [300_000, 3], [2 * MIB, 2 * MIB - 5], [4 * MIB, 10**9]]
+    source = MemorySource.command(do="announce", ranges=ranges, body=os.urandom(5 * MIB))
+    async with make_pool() as pool:
+        image, _ = await run(pool, source)
+    inside = [*map(tuple, ranges[:3]), (4 * MIB, source.size - 4 * MIB)]
+    assert source.announced == [tuple(inside)]
+    wanted = b"".join(source.data[offset : offset + size] for offset, size in inside)
+    assert image.data == hashlib.sha256(wanted).digest()
+    read = source.reads[1:]
+    assert [place for place in read if place[0] == 700_000] == [(700_000, 50_001)]
+    assert sum(size for _, size in read) == sum(size for _, size in inside)
+
+
+async def test_many_announced_ranges_are_told_in_several_messages():
+    source = MemorySource.command(do="announce", ranges=[[0, 10]], times=2500)
+    async with make_pool() as pool:
+        await run(pool, source)
+    assert [len(told) for told in source.announced] == [1024, 1024, 452]
 
 
 async def test_seeking_costs_no_request_and_the_reader_has_no_name():
@@ -295,6 +323,10 @@ async def test_a_long_calm_makes_the_pause_short_again():
         ({"do": "babble", "text": "\xff" * 64}, "sent garbage: a message of 4294967295"),
         ({"do": "babble", "text": "\5\0\0\0\0\0\0\0xxxxx"}, "sent garbage: an unreadable header"),
         ({"do": "stream", "count": 1, "size": 4, "entry": 1}, "sent garbage: an image of entry 1 of 1"),
+        ({"do": "mislead", "ranges": [[0, 0]]}, "sent garbage: 1 ranges to read of"),
+        ({"do": "mislead", "ranges": [[0, 1], [10**9, 1]]}, "sent garbage: 2 ranges to read of"),
+        ({"do": "mislead", "ranges": [[-1, 1]]}, "sent garbage: 1 ranges to read of"),
+        ({"do": "mislead", "ranges": [[0, 1]], "times": 1025}, "sent garbage: 1025 ranges to read of"),
     ],
 )
 async def test_a_crash_or_garbage_is_a_crash_and_the_next_task_works(command, text):

@@ -46,6 +46,7 @@ finite = st.floats(allow_nan=False, allow_infinity=False)
 from_decoder = st.one_of(
     st.just(wire.Started()),
     st.builds(wire.Read, integers, integers),
+    st.builds(wire.Expect, *[st.lists(integers, max_size=5).map(tuple)] * 2),
     st.builds(wire.Failure, st.sampled_from(Code), st.text(), st.booleans(), st.text()),
     st.builds(Progress, finite),
     st.builds(

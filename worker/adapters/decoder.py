@@ -9,8 +9,9 @@ import os
 import signal
 import socket
 import traceback
+from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -20,7 +21,8 @@ from worker.media.plan import CaptureEvent, CapturePlan, Report
 from worker.media.segments import SegmentStream
 
 BLOCK_BYTES = 256 * 1024
-WINDOW_BLOCKS = 8
+WINDOW_BYTES = 8 * BLOCK_BYTES
+WINDOW_PIECES = 32
 ALARM_REPEAT_S = 0.25
 
 Capture = Callable[[io.RawIOBase, CapturePlan], Iterator[CaptureEvent]]
@@ -61,9 +63,9 @@ class Channel:
 
 
 class RangeReader(io.RawIOBase):
-    """The source as a seekable file without a name, read from the parent in aligned blocks.
+    """The source as a seekable file without a name, read from the parent: as announced, else in aligned blocks.
 
-    FFmpeg reads 32 KiB at a time and jumps between audio and video, so the last few blocks are kept. It takes the
+    FFmpeg reads 32 KiB at a time and jumps between audio and video, so what came last is kept. It takes the
     name of a file object for a URL, and a read that gives more than was asked for overflows its heap.
     """
 
@@ -72,7 +74,10 @@ class RangeReader(io.RawIOBase):
         self._channel = channel
         self._size = size
         self._position = 0
-        self._blocks: OrderedDict[int, bytes] = OrderedDict()
+        self._pieces: OrderedDict[int, bytes] = OrderedDict()  # by offset; they may overlap
+        self._kept_bytes = 0
+        self._starts: list[int] = []  # of what was announced, by place; `_ends` has where each ends
+        self._ends: list[int] = []
 
     def readable(self) -> bool:
         """Tell that reading works."""
@@ -94,32 +99,60 @@ class RangeReader(io.RawIOBase):
         self._position = start + offset
         return self._position
 
+    def expect(self, ranges: Sequence[tuple[int, int]]) -> None:
+        """Announce ranges (offset, size) in the order in which they are going to be read; what is outside is cut."""
+        inside = [(offset, min(size, self._size - offset)) for offset, size in ranges if 0 <= offset < self._size]
+        told = tuple(one for one in inside if one[1] > 0)
+        for offset, size in told:
+            place = bisect_right(self._starts, offset)
+            self._starts.insert(place, offset)
+            self._ends.insert(place, offset + size)
+        for at in range(0, len(told), wire.MAX_RANGES):
+            offsets, sizes = zip(*told[at : at + wire.MAX_RANGES], strict=True)
+            self._channel.send(wire.Expect(offsets, sizes))
+
     def readinto(self, buffer: Any, /) -> int:
-        """Fill the buffer, short only at the end of the source."""
+        """Fill the buffer, short at the end of the source, and of a range that was announced: FFmpeg wants no more."""
         view = memoryview(buffer).cast("B")
-        end = max(self._position, min(self._position + len(view), self._size))
+        end = max(self._position, min(self._position + len(view), self._announced_end() or self._size))
         filled = 0
         while self._position < end:
-            block, skipped = divmod(self._position, BLOCK_BYTES)
-            piece = memoryview(self._block(block))[skipped : skipped + end - self._position]
+            offset, data = self._piece(end)
+            piece = memoryview(data)[self._position - offset : end - offset]
             view[filled : filled + len(piece)] = piece
             filled += len(piece)
             self._position += len(piece)
         return filled
 
-    def _block(self, number: int) -> bytes:
-        if number in self._blocks:
-            self._blocks.move_to_end(number)
-            return self._blocks[number]
-        offset = number * BLOCK_BYTES
-        size = min(BLOCK_BYTES, self._size - offset)
+    def _announced_end(self) -> int | None:
+        """Where the announced range ends that the position is in."""
+        place = bisect_right(self._starts, self._position) - 1
+        return self._ends[place] if place >= 0 and self._position < self._ends[place] else None
+
+    def _piece(self, end: int) -> tuple[int, bytes]:
+        """Give bytes and where they start: those at the position, and up to `end` at best."""
+        for offset in reversed(self._pieces):
+            if offset <= self._position < offset + len(self._pieces[offset]):
+                self._pieces.move_to_end(offset)
+                return offset, self._pieces[offset]
+        announced = self._announced_end()
+        if announced is None:
+            offset = self._position - self._position % BLOCK_BYTES
+            until = min(end + -end % BLOCK_BYTES, self._size)
+        else:
+            offset = self._position
+            until = min(max(end, offset + BLOCK_BYTES), announced)
+        return offset, self._fetch(offset, min(until - offset, wire.MAX_READ_BYTES))
+
+    def _fetch(self, offset: int, size: int) -> bytes:
         self._channel.send(wire.Read(offset, size))
         answer = self._channel.receive()
         if not isinstance(answer, wire.Block) or len(answer.data) != size:
             raise wire.WireError(f"the parent answered a read of {size} bytes with {answer!r:.80}")
-        self._blocks[number] = answer.data
-        if len(self._blocks) > WINDOW_BLOCKS:
-            self._blocks.popitem(last=False)
+        self._kept_bytes += size - len(self._pieces.pop(offset, b""))
+        self._pieces[offset] = answer.data
+        while self._kept_bytes > WINDOW_BYTES or len(self._pieces) > WINDOW_PIECES:
+            self._kept_bytes -= len(self._pieces.popitem(last=False)[1])
         return answer.data
 
 
@@ -131,7 +164,10 @@ class SoftTimeLimitError(BaseException):
 # only subclasses of `Exception` through. The alarm repeats, so the next one finds the code elsewhere.
 _UNINTERRUPTIBLE = frozenset(
     function.__code__
-    for function in (Channel.send, RangeReader.readinto, RangeReader.seek, RangeReader.tell, SegmentStream.readinto)
+    for function in (
+        *(Channel.send, RangeReader.expect, RangeReader.readinto, RangeReader.seek, RangeReader.tell),
+        SegmentStream.readinto,
+    )
 )
 
 

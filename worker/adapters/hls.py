@@ -7,8 +7,8 @@ before its bytes are wanted. Keys stay here.
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncGenerator
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import AbstractContextManager, aclosing, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from posixpath import dirname
 
@@ -126,6 +126,13 @@ class SegmentedSource:
         if first < end:
             data += self._table[first:end] if slot is None else await self._content(slot, first, end)
         return data.ljust(size, b"\0")
+
+    def expect(self, ranges: Sequence[tuple[int, int]]) -> None:
+        """Ignore what is announced: segments are read forwards."""
+
+    def reader(self) -> AbstractContextManager["SegmentedSource"]:
+        """Give itself: what is read is told by the segments' order."""
+        return nullcontext(self)
 
     async def aclose(self) -> None:
         """Close all that is open. Nothing may be read afterwards."""

@@ -100,11 +100,14 @@ class DecoderPool:
         self.busy += 1
         try:
             child = await self._begin(slot, plan, source.size)
-            while not isinstance(message := await self._receive(slot, child, plan), Report):
-                if isinstance(message, wire.Read):
-                    await self._answer(slot, child, message, source)
-                else:
-                    yield message
+            with source.reader() as reader:
+                while not isinstance(message := await self._receive(slot, child, plan), Report):
+                    if isinstance(message, wire.Read):
+                        await self._answer(slot, child, message, reader)
+                    elif isinstance(message, wire.Expect):
+                        self._announce(slot, message, reader)
+                    else:
+                        yield message
             slot.deadline = IDLE
             child.tasks += 1
             worn = child.tasks >= self._limits.max_tasks
@@ -142,7 +145,7 @@ class DecoderPool:
             slot.starting = asyncio.create_task(self._fork())
         return await asyncio.shield(slot.starting)
 
-    async def _receive(self, slot: Slot, child: Child, plan: CapturePlan) -> CaptureEvent | wire.Read:
+    async def _receive(self, slot: Slot, child: Child, plan: CapturePlan) -> CaptureEvent | wire.Read | wire.Expect:
         """Wait for the decoder's next word on its capture. Raises what the capture raised, or what befell it."""
         message = await self._hear(slot, child, plan.limits.max_image_bytes)
         match message:
@@ -176,6 +179,15 @@ class DecoderPool:
             raise TaskError(Code.STORAGE_UNAVAILABLE, text, retryable=True)
         if not await child.send(wire.Block(data)):
             raise await self._death(slot, child)
+
+    def _announce(self, slot: Slot, told: wire.Expect, source: ByteSource) -> None:
+        """Pass on what the decoder is going to read."""
+        count = len(told.offsets)
+        ranges = tuple(zip(told.offsets, told.sizes, strict=False))
+        inside = all(size > 0 and 0 <= offset <= source.size - size for offset, size in ranges)
+        if not (len(told.sizes) == count <= wire.MAX_RANGES and inside):
+            raise self._garbage(slot, f"{count} ranges to read of {source.size} bytes: {ranges!r:.80}")
+        source.expect(ranges)
 
     async def _death(self, slot: Slot, child: Child, code: Code = Code.WORKER_CRASHED) -> TaskError:
         """Find out why the child closed its socket, and make sure that it is dead.

@@ -21,6 +21,7 @@ from worker.media.plan import CapturePlan, Image, Progress, Report
 PREFIX = struct.Struct("<II")
 MAX_HEADER_BYTES = 2**20
 MAX_READ_BYTES = 2**20
+MAX_RANGES = 1024
 MAX_TEXT = 16_384
 _SAID = (str, int, float)  # JSON says these as they are, and most values are among them
 
@@ -59,6 +60,14 @@ class Read:
 
 
 @dataclass(frozen=True, slots=True)
+class Expect:
+    """From the decoder: it is going to read these ranges of the source, in this order. There is no answer."""
+
+    offsets: tuple[int, ...]
+    sizes: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Failure:
     """From the decoder, instead of the report: the capture raised this.
 
@@ -72,7 +81,7 @@ class Failure:
 
 
 ToDecoder = Begin | Block
-FromDecoder = Started | Read | Image | Progress | Report | Failure
+FromDecoder = Started | Read | Expect | Image | Progress | Report | Failure
 
 
 def pack(message: ToDecoder | FromDecoder) -> tuple[bytes, bytes]:
