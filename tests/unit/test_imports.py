@@ -25,6 +25,7 @@ OWNERS = {
             "decoder",
             "entry",
             "extent",
+            "reads",
             "scaler",
             "filtering",
             "deinterlace",

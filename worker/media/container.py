@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from fractions import Fraction
 from typing import BinaryIO, Self, TypeAlias, cast
 
@@ -22,6 +23,7 @@ from worker.media.extent import is_truncated
 from worker.media.opening import open_container, padded_pixels
 from worker.media.plan import Limits
 from worker.media.presentation import decoder_for, presentation
+from worker.media.reads import Expected, expect_index
 
 VideoPacket: TypeAlias = "Packet[VideoStream]"
 
@@ -63,6 +65,7 @@ class Media:
         self._open()
 
     def _open(self) -> None:
+        expect_index(self.file)
         self.container = open_container(self.file, self._limits)
         try:
             self.video = _choose(self.container, self._limits)
@@ -74,9 +77,12 @@ class Media:
             raise
         self.format_name = self.container.format.name.split(",")[0]
         self.seekable = self.format_name in SEEKABLE
+        self.index_read = self.format_name == "mov"
+        self._wanted: Sequence[int] = ()
         self._unread: deque[VideoPacket] = deque()
         self._joined: Continuity | None = None
         if self.video is not None:
+            self._expected = Expected(self.file, self.video, self.format_name)
             own = self.video.codec_context
             extradata = bytes(own.extradata or b"")
             self._classify = classifier(own.name, extradata, self.format_name)
@@ -146,14 +152,41 @@ class Media:
 
         False where that failed: the position is then unknown.
         """
+        return self._seek(pts, any_frame=False)
+
+    def seek_packet(self, dts: int) -> bool:
+        """Go to the packet at `dts` of an MP4 file's index, whatever it is; else as `seek`."""
+        return self._seek(dts, any_frame=True)
+
+    def _seek(self, timestamp: int, *, any_frame: bool) -> bool:
         self.seeks += 1
         self._unread.clear()
         try:
-            self.container.seek(pts, stream=self.stream)
+            self.container.seek(timestamp, stream=self.stream, any_frame=any_frame)
         except av.error.FFmpegError:
             return False
+        self._learn_index()
         self._demuxed = self.container.demux(self.stream)
         return True
+
+    def expect(self, thresholds: Sequence[int]) -> None:
+        """Announce what has to be read for the frames at ascending times (pts), as far as the index tells."""
+        self._wanted = thresholds
+        self._expected.times(thresholds)
+
+    def expect_from(self, place: int) -> None:
+        """Announce all packets from one of the index on."""
+        self._expected.rest(place)
+
+    def _learn_index(self) -> None:
+        """Announce what is wanted as soon as the index is there: FFmpeg reads Matroska's at the first seek."""
+        if not self.index_read:
+            self.index_read = True
+            self._expected.times(self._wanted)
+
+    def expect_keys(self, dts: int) -> None:
+        """Announce the next keyframes behind the one at `dts`."""
+        self._expected.keys(dts)
 
     @property
     def time_base(self) -> Fraction:

@@ -11,6 +11,7 @@ from worker.media.access import Access
 from worker.media.container import Media, VideoPacket
 
 PEEKED_PACKETS = 64
+SPARE_PACKETS = 4
 
 BEFORE_ALL = -(2**63)
 """A time before every packet's."""
@@ -69,17 +70,42 @@ def end_pts(media: Media) -> Fraction | None:
     """
     if not has_order(media):
         return None
+    if (end := _indexed_end(media)) is not None:
+        return end
     if media.seekable and not media.seek(2**62):
         media.rewind()
+    return _last_end(media)[1]
+
+
+def _indexed_end(media: Media) -> Fraction | None:
+    """Find the end of an MP4 from its last packets alone; None where later frames may lie before them.
+
+    Frames are shown by the time between the first packet and its frame later than packets are decoded.
+    """
+    entries = media.stream.index_entries
+    start, count = media.stream.start_time, len(entries)
+    place = count - 2 * media.stream.codec_context.has_b_frames - SPARE_PACKETS
+    if media.format_name != "mov" or start is None or place <= 0:
+        return None
+    media.expect_from(place)
+    latest = entries[count - 1].timestamp + start - entries[0].timestamp
+    if not media.seek_packet(entries[place].timestamp):
+        return None
+    last, end = _last_end(media)
+    return end if last is not None and last >= latest else None
+
+
+def _last_end(media: Media) -> tuple[int | None, Fraction | None]:
+    """Read all that follows; give the last frame's pts and where it ends."""
     last: int | None = None
     end = Fraction(0)
     while (packet := media.read()) is not None:
         if packet.pts is None:
-            return None
+            return None, None
         if not packet.is_discard and (last is None or packet.pts >= last):
             last = packet.pts
             end = last + media.shown_for(packet.duration)
-    return None if last is None else end
+    return last, None if last is None else end
 
 
 def key_packets(media: Media, start_pts: int | None = None) -> Iterator[VideoPacket]:
@@ -108,6 +134,7 @@ def _indexed_key_packets(media: Media) -> Iterator[VideoPacket]:
         elif packet.is_keyframe and dts >= next_dts:
             yield packet
             given_dts = dts
+            media.expect_keys(dts)
             next_dts = _skip_to_key_after(media, dts) if skips else BEFORE_ALL
 
 
@@ -119,12 +146,15 @@ def _skip_to_key_after(media: Media, dts: int) -> int:
     """
     entries = media.stream.index_entries
     place = entries.search_timestamp(dts + 1, backward=False)
+    last = entries[len(entries) - 1].timestamp
     if place < 0:
+        if last > dts and not media.seek_packet(last):  # what follows may be fragments
+            media.rewind()
         return BEFORE_ALL
     found = entries[place].timestamp
     after = entries.search_timestamp(found + 1, backward=False)
     # From its dts FFmpeg would land one keyframe early where later packets are shown before this one (open GOP).
-    if not media.seek(entries[after].timestamp - 1 if after >= 0 else found):
+    if not media.seek(entries[after].timestamp - 1 if after >= 0 else max(found, last)):
         media.rewind()
     return found
 
