@@ -256,24 +256,25 @@ class ReadAhead:
     def is_parting(self, origin: int) -> bool:
         """Tell whether nothing more is to be sent to the decoder before it starts anew.
 
-        Then what is wanted now was taken, and what is wanted next begins at another start, or there is no such thing.
+        Then what is wanted now was taken, and what is wanted next begins at another start, or there is no such thing,
+        or it lies past the end.
         """
         for wanted in self._wanted:
-            if not self._is_taken(wanted):
-                return wanted != self._wanted[0] and self._starts_anew(wanted, origin)
+            if not self.is_taken(wanted):
+                return wanted != self._wanted[0] and (self._starts_anew(wanted, origin) or self._is_past(wanted))
         return not self._more
 
-    def _is_taken(self, wanted: int) -> bool:
-        if not self._is_known(wanted):
+    def is_taken(self, wanted: int) -> bool:
+        """Tell whether all that the frame at a time needs was taken in this run."""
+        target = self._target(wanted)
+        if target is None or not self._is_known(wanted):
             return False
         if not self._exact:
             return all(held.packet.pts is not None and held.packet.pts > wanted for held in self._waiting)
-        target = self._target(wanted)
         return all(held.packet.pts != target for held in self._waiting)
 
-    def covers(self, wanted: int) -> bool:
-        """Tell whether all that the frame at a time needs was taken in this run."""
-        return self._target(wanted) is not None and self._is_taken(wanted)
+    def _is_past(self, wanted: int) -> bool:
+        return self.end_pts is not None and wanted >= self.end_pts
 
     def _starts_anew(self, wanted: int, origin: int) -> bool:
         if self._would_seek(wanted, wanted, origin):

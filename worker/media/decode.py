@@ -124,7 +124,9 @@ class FrameReader:
             return None
         threshold = self._aim(time_s, then_s, more=more)
         try:
-            self._approach(threshold, threshold)
+            if self._reached(threshold):
+                return None
+            self._read_on(threshold)
         except SpoiledError as spoiled:
             self._again(spoiled)
         end_pts = self._ahead.end_pts
@@ -255,17 +257,19 @@ class FrameReader:
         """Read on until packets tell the frame, and start where it has to be started; tell whether it is there."""
         if self._reached(threshold):
             return True
-        begun = self._ahead.seek(limit, self.origin_pts)
-        begun |= self._ahead.fill(limit, anew=self._parted)
+        self._read_on(limit)
         if self._ahead.doubled:
             raise SpoiledError(Spoiled.UNORDERED)
-        missed = self._ahead.complete and self._ahead.target in self._decoder.skipped
-        if not begun and (self._parted or missed):
+        if self._parted or (self._ahead.complete and self._ahead.target in self._decoder.skipped):
             self._ahead.back_up(limit, self.origin_pts)
-            begun = True
-        if begun:
             self._restart()
         return False
+
+    def _read_on(self, limit: int) -> None:
+        begun = self._ahead.seek(limit, self.origin_pts)
+        begun |= self._ahead.fill(limit, anew=self._parted)
+        if begun:
+            self._restart()
 
     def _reached(self, threshold: int) -> bool:
         """Move to the last ready frame at or before `threshold`; tell whether no later one can be."""
@@ -278,7 +282,7 @@ class FrameReader:
         if complete and self._ahead.target in self._decoder.skipped:
             return False
         if self._parted:
-            return self._ahead.covers(threshold)
+            return self._ahead.is_taken(threshold)
         if ready or self._decoder.drained:
             return True
         return self._current is not None and _pts(self._current) > threshold

@@ -93,7 +93,10 @@ class JoinedReader:
 
     def ended_by(self, time_s: Fraction, then_s: Sequence[Fraction] = (), *, more: bool = True) -> Fraction | None:
         """Tell where the video ends, as `FrameReader.ended_by` does; None also where runs are joined."""
-        return self._reader.ended_by(time_s, then_s, more=more) if len(self._runs) == 1 else None
+        if len(self._runs) > 1:
+            return None
+        self._approach(time_s)
+        return self._reader.ended_by(time_s, then_s, more=more)
 
     def _shot_at(self, local_s: Fraction, then_s: Sequence[Fraction], *, more: bool) -> Shot:
         self._approach(local_s)
