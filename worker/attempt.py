@@ -1,7 +1,10 @@
 """A task under way in this process, and what is known of it so far."""
 
+import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TypeVar
 
 from worker.errors import TaskError
 from worker.media.plan import CapturePlan, EntryReport, Limits
@@ -11,6 +14,9 @@ from worker.settings import LimitSettings
 from worker.task import EntryResult, Location, Task
 from worker.template import expand
 from worker.uploads import Uploads
+
+FEW_FRAMES = 100  # which are written down in a few milliseconds
+_Built = TypeVar("_Built")
 
 
 @dataclass(slots=True)
@@ -25,6 +31,11 @@ class Attempt:
     started_at: datetime
     uploads: Uploads
     told_s: float = 0.0
+
+    async def written(self, build: Callable[[], _Built]) -> _Built:
+        """Write down what came of the attempt, in a thread if it is long: the loop has heartbeats to answer."""
+        few = sum(map(len, self.uploads.frames)) <= FEW_FRAMES
+        return build() if few else await asyncio.to_thread(build)
 
     def results(self, reports: tuple[EntryReport, ...] = ()) -> tuple[EntryResult, ...]:
         """Tell what is stored of each entry, in order; with the decoder's reports once there are any."""

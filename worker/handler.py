@@ -7,7 +7,6 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from time import perf_counter
-from typing import TypeVar
 
 import structlog
 
@@ -23,9 +22,7 @@ from worker.task import Canceled, Completed, Failed, Outcome, Postponed, RetryPo
 from worker.uploads import Uploads
 
 log = structlog.stdlib.get_logger(__name__)
-_Built = TypeVar("_Built")
 
-FEW_FRAMES = 100  # which are written down in a few milliseconds
 LABELS = {Completed: "succeeded", Failed: "failed", Canceled: "canceled", Postponed: "postponed"}
 
 
@@ -174,7 +171,7 @@ class Handler:
         location = attempt.task.extended_location
         if location is not None:
             build = partial(build_result, attempt.task, outcome, started_at=attempt.started_at, now=self._now())
-            await self._store.write(location, await _built(attempt, build), "application/json")
+            await self._store.write(location, await attempt.written(build), "application/json")
         return outcome
 
     async def _capture(self, attempt: Attempt) -> Outcome:
@@ -220,8 +217,10 @@ class Handler:
         for stage in report.stage_s.keys() & STAGES:
             self._observe(stage, report.stage_s[stage])
         self._metrics.decoded.inc(report.frames_decoded)
-        facts = {"container": report.container, "codec": report.codec, "decoded": report.frames_decoded}
-        log.info("captured", **facts, seeks=report.seeks)
+        # Said by the line that tells the task's end: a line of their own would cost as much again.
+        structlog.contextvars.bind_contextvars(
+            container=report.container, codec=report.codec, decoded=report.frames_decoded, seeks=report.seeks
+        )
         results = attempt.results(report.entries)
         failed = [result.error for result in results if result.error is not None]
         if not failed:
@@ -261,7 +260,7 @@ class Handler:
     async def _tell(self, attempt: Attempt, state: Outcome | Running, *, confirm: bool) -> None:
         moments = {"started_at": attempt.started_at, "now": self._now()}
         build = partial(build_event, attempt.task, state, settings=self._settings.events, **moments)
-        await self._announce(build() if isinstance(state, Running) else await _built(attempt, build), confirm=confirm)
+        await self._announce(build() if isinstance(state, Running) else await attempt.written(build), confirm=confirm)
 
     async def _announce(self, event: Event, *, confirm: bool = True) -> None:
         await self._announcer.announce(event.routing_key, event.body, event.content_type, confirm=confirm)
@@ -286,13 +285,6 @@ class Handler:
                 self._metrics.parked.labels(code_label(error.code)).inc()
             case Completed():
                 self._metrics.last_success.set_to_current_time()
-
-
-async def _built(attempt: Attempt, build: Callable[[], _Built]) -> _Built:
-    """Write down what came of an attempt, in a thread if it is long: the loop has heartbeats to answer."""
-    if sum(map(len, attempt.uploads.frames)) > FEW_FRAMES:
-        return await asyncio.to_thread(build)
-    return build()
 
 
 def _first_error(group: ExceptionGroup) -> Exception:
