@@ -1,0 +1,301 @@
+"""What a task costs beside its capture: many tasks of a 64x64 video of one frame, through a real RabbitMQ.
+
+`python -m bench.tasks` measures in turn, with the same messages and the same broker: the worker; a plain aio-pika
+consumer that only acknowledges; and, where it is installed, Celery with one `ffmpeg` process a task. Exits 1 when the
+worker's first process, which does everything but the capture, takes more than it may.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aio_pika
+
+from bench import peers, processes
+from devkit.broker import broker
+from devkit.media import counter_video
+from devkit.ports import free_ports
+from worker.adapters.topology import topology
+from worker.settings import Amqp, Retry
+
+TASKS = 1000
+WARM_TASKS = 50
+SLOTS = 2
+LIMIT_MS = 4.0  # of CPU a task in the worker's first process
+DEADLINE_S = 600
+READY_S = 60
+CONSUMED = "bench.acks"
+CONSUMER = "consumer"  # the argument with which this file is the plain consumer
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What one task costs, in milliseconds of CPU: in the first process, in the others, and in those that ended before
+
+    the last task did: `ffmpeg`, or our decoders that were replaced by fresh ones. `tasks_per_s` is by the wall clock.
+    """
+
+    parent_ms: float
+    others_ms: float
+    ended_ms: float
+    tasks_per_s: float
+
+    @property
+    def total_ms(self) -> float:
+        return self.parent_ms + self.others_ms + self.ended_ms
+
+
+def measure(home: Path, *, tasks: int, repeats: int, celery_python: str | None) -> dict[str, list[Cost]]:
+    """Measure each way `repeats` times in turn, below an existing directory `home`."""
+    bucket = home / "store/examplebucket"
+    bucket.mkdir(parents=True)
+    video = bucket / "tiny.mp4"
+    counter_video(video, width=64, height=64, fps=1, seconds=1, gop=1)
+    costs: dict[str, list[Cost]] = {}
+    with broker() as node:
+        for _ in range(repeats):
+            with _worker(node.url, home) as pid:
+                asyncio.run(_perform(node.url, WARM_TASKS))
+                costs.setdefault("this worker", []).append(_spent(pid, tasks, lambda: _performed(node.url, tasks)))
+            with _consumer(node.url) as pid:
+                asyncio.run(_feed(node.url, WARM_TASKS))
+                cost = _spent(pid, tasks, lambda: asyncio.run(_feed(node.url, tasks)))
+                costs.setdefault("aio-pika consumer that only acks", []).append(cost)
+            if celery_python:
+                with _celery(celery_python, node.url, home, video) as (pid, perform):
+                    perform(WARM_TASKS)
+                    costs.setdefault("Celery and ffmpeg", []).append(_spent(pid, tasks, lambda: perform(tasks)))
+    return costs
+
+
+def _spent(pid: int, tasks: int, perform) -> Cost:
+    """Let tasks be performed, and divide by them what the process and its descendants spent meanwhile."""
+    before, started = _cpu(pid), time.perf_counter()
+    perform()
+    spent_s = time.perf_counter() - started
+    parent_ms, others_ms, ended_ms = (1000 * (now - then) / tasks for now, then in zip(_cpu(pid), before, strict=True))
+    return Cost(parent_ms, others_ms, ended_ms, tasks / spent_s)
+
+
+def _cpu(pid: int) -> tuple[float, float, float]:
+    first, *others = processes.tree(pid)
+    ended_s = sum(one.ended_cpu_s for one in (first, *others))
+    return first.cpu_s, sum(one.cpu_s for one in others), ended_s
+
+
+# --- this worker
+
+
+@contextmanager
+def _worker(url: str, home: Path) -> Iterator[int]:
+    """Run `frame-capture serve`; gives its process id once it is ready."""
+    (port,) = free_ports(1)
+    own = {name: value for name, value in os.environ.items() if not name.startswith("FRAME_CAPTURE_")}
+    env = own | {
+        "FRAME_CAPTURE_AMQP__URL": url,
+        "FRAME_CAPTURE_STORE__KIND": "local",
+        "FRAME_CAPTURE_STORE__ROOT": str(home / "store"),
+        "FRAME_CAPTURE_POOL__SLOTS": str(SLOTS),
+        "FRAME_CAPTURE_HTTP__HOST": "127.0.0.1",
+        "FRAME_CAPTURE_HTTP__PORT": str(port),
+    }
+    with _started([sys.executable, "-m", "worker", "serve"], env, home / "worker.log") as worker:
+        _until(worker, lambda: _answers(f"http://127.0.0.1:{port}/readyz"), home / "worker.log")
+        yield worker.pid
+
+
+def _answers(url: str) -> bool:
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        opener.open(url, timeout=5).close()
+    except urllib.error.HTTPError as answer:
+        answer.close()
+        return False
+    except OSError:
+        return False
+    return True
+
+
+def _message(number: int) -> bytes:
+    snapshot = {"Format": "jpg", "URI": f"oss://examplebucket/images/{number}.jpg", "Number": 1}
+    task: dict[str, Any] = {
+        "ProjectName": "bench",
+        "Sources": [{"URI": "oss://examplebucket/tiny.mp4"}],
+        "Targets": [{"Image": {"Snapshots": [snapshot]}}],
+    }
+    return json.dumps(task).encode()
+
+
+def _performed(url: str, tasks: int) -> None:
+    asyncio.run(_perform(url, tasks))
+
+
+async def _perform(url: str, tasks: int) -> None:
+    """Publish tasks and wait until all have succeeded. Raises `RuntimeError` for one that ends otherwise."""
+    names = topology(Amqp(), Retry())
+    async with asyncio.timeout(DEADLINE_S), await aio_pika.connect(url) as connection:
+        channel = await connection.channel()
+        queue = await channel.declare_queue(exclusive=True)
+        await queue.bind(names.events, "#")
+        exchange = await channel.get_exchange(names.tasks)
+        for number in range(tasks):
+            message = aio_pika.Message(_message(number), message_id=f"bench-{number}", content_type="application/json")
+            await exchange.publish(message, names.lane)
+        waiting = tasks
+        async with queue.iterator(no_ack=True) as events:
+            async for event in events:
+                data = json.loads(event.body)["data"]
+                if data["Status"] not in {"Running", "Succeeded"}:
+                    raise RuntimeError(f"a task ended as {data['Status']}: {data['Code']} {data['Message']}")
+                waiting -= data["Status"] == "Succeeded"
+                if not waiting:
+                    return
+
+
+# --- a consumer that only acknowledges
+
+
+@contextmanager
+def _consumer(url: str) -> Iterator[int]:
+    with _started([sys.executable, "-m", "bench.tasks", CONSUMER, url], dict(os.environ), None) as consumer:
+        assert consumer.stdout is not None
+        consumer.stdout.readline()
+        yield consumer.pid
+
+
+async def _consume(url: str) -> None:
+    """Take messages as the worker does, that is as many at a time, acknowledge each, and report in at the last."""
+    async with await aio_pika.connect(url) as connection:
+        channel = await connection.channel()
+        await channel.set_qos(prefetch_count=SLOTS)
+        queue = await channel.declare_queue(CONSUMED, durable=True)
+        print("ready", flush=True)
+        async with queue.iterator() as messages:
+            async for message in messages:
+                await message.ack()
+                if message.reply_to:
+                    await channel.default_exchange.publish(aio_pika.Message(b""), message.reply_to)
+
+
+async def _feed(url: str, tasks: int) -> None:
+    """Publish the messages of the same tasks, and wait until the last is acknowledged."""
+    async with asyncio.timeout(DEADLINE_S), await aio_pika.connect(url) as connection:
+        channel = await connection.channel()
+        answers = await channel.declare_queue(exclusive=True)
+        for number in range(tasks):
+            message = aio_pika.Message(
+                _message(number),
+                message_id=f"bench-{number}",
+                content_type="application/json",
+                reply_to=answers.name if number == tasks - 1 else None,
+            )
+            await channel.default_exchange.publish(message, CONSUMED)
+        async with answers.iterator(no_ack=True) as iterator:
+            await anext(iterator)
+
+
+# --- Celery
+
+
+def _has_celery(python: str) -> bool:
+    return (
+        Path(python).exists()
+        and subprocess.run([python, "-c", "import celery"], stderr=subprocess.DEVNULL, check=False).returncode == 0
+    )
+
+
+@contextmanager
+def _celery(python: str, url: str, home: Path, video: Path):
+    """Run a Celery worker with as many processes as we have slots; gives its id, and what performs so many tasks."""
+    folder = home / "celery"
+    folder.mkdir(exist_ok=True)
+    env = dict(os.environ) | {"FRAME_CAPTURE_BENCH_BROKER": url}
+
+    def perform(tasks: int) -> None:
+        client = [python, "-m", "bench.celery_peer", str(video), str(folder), str(tasks)]
+        subprocess.run(client, env=env, check=True, stdout=subprocess.DEVNULL, timeout=DEADLINE_S)
+
+    command = [python, "-m", "celery", "-A", "bench.celery_peer", "worker", "-c", str(SLOTS), "-l", "INFO"]
+    with _started(command, env, home / "celery.log") as worker:
+        yield worker.pid, perform
+
+
+# --- processes
+
+
+@contextmanager
+def _started(command: Sequence[str], env: dict[str, str], log: Path | None) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a process until the block ends; without a `log` its output is a pipe."""
+    output = log.open("wb") if log else subprocess.PIPE
+    process = subprocess.Popen(command, env=env, stdout=output, stderr=output if log else None)
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.communicate()
+        if log:
+            output.close()
+
+
+def _until(process: subprocess.Popen[bytes], holds, log: Path) -> None:
+    deadline = time.monotonic() + READY_S
+    while not holds():
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise RuntimeError(f"the process is not ready; its log ends:\n{log.read_text()[-3000:]}")
+        time.sleep(0.05)
+
+
+# --- telling
+
+
+def table(costs: dict[str, list[Cost]]) -> str:
+    """Write medians, in milliseconds of CPU a task."""
+    rows = [
+        "| CPU ms a task, medians | first process | other processes | those that ended meanwhile | all | tasks/s |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, each in costs.items():
+        parts = ("parent_ms", "others_ms", "ended_ms", "total_ms", "tasks_per_s")
+        medians = [statistics.median(getattr(cost, part) for cost in each) for part in parts]
+        rows.append(f"| {name} | " + " | ".join(f"{value:.2f}" for value in medians[:-1]) + f" | {medians[-1]:.0f} |")
+    return "\n".join(rows)
+
+
+def main() -> int:
+    """Measure and print; 1 when the worker's first process takes too much."""
+    parser = argparse.ArgumentParser(prog="python -m bench.tasks", description=__doc__)
+    parser.add_argument("--tasks", type=int, default=TASKS, help=f"tasks of one measurement (default: {TASKS})")
+    parser.add_argument("--repeats", type=int, default=3, help="measurements of each, in turn (default: 3)")
+    parser.add_argument("--celery-python", default=str(peers.PYTHON), help="an interpreter that has Celery")
+    args = parser.parse_args()
+    celery_python = args.celery_python
+    if shutil.which("ffmpeg") is None or not _has_celery(celery_python):
+        print("Celery or the ffmpeg command is missing and so left out: scripts/setup bench installs them.")
+        celery_python = None
+    with tempfile.TemporaryDirectory(prefix="frame-capture-tasks-") as directory:
+        costs = measure(Path(directory), tasks=args.tasks, repeats=args.repeats, celery_python=celery_python)
+    print(table(costs))
+    parent_ms = statistics.median(cost.parent_ms for cost in costs["this worker"])
+    print(f"The worker's first process takes {parent_ms:.2f} ms of CPU a task; at most {LIMIT_MS} are allowed.")
+    return int(parent_ms > LIMIT_MS)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == [CONSUMER]:
+        asyncio.run(_consume(sys.argv[2]))
+    else:
+        sys.exit(main())
