@@ -101,8 +101,8 @@ def other_jobs(media: dict[str, Path]) -> list[Job]:
     """Other codecs and sizes."""
     hevc, large, short = media["hevc"], media["4k"], media["short"]
     return [
-        Job("HEVC, every 10 s", hevc, message(hevc, Interval=10),
-            (seeks(hevc, range(0, SCENES_S, 10)), fps_filter(hevc, 10)), scenes=True),
+        Job("HEVC, every 7 s", hevc, message(hevc, Interval=7),
+            (seeks(hevc, range(0, SCENES_S, 7)), fps_filter(hevc, 7)), scenes=True),
         Job("HEVC, keyframes", hevc, message(hevc, Mode="keyframe"), (keyframes(hevc),), scenes=True),
         Job("4K, every 1 s", large, message(large, Interval=1), (seeks(large, range(10)), fps_filter(large, 1))),
         Job("short clip, every frame", short, message(short), (
