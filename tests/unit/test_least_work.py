@@ -7,8 +7,6 @@ from bench.limits import CODECS, GOPS, REQUESTS, SLACK, make, measure
 from bench.minimum import needed, read, wanted
 from tests.naive import digest
 
-NOT_YET = REQUESTS.keys() - {"every frame", "keyframe"}
-
 
 @pytest.fixture(scope="module", params=[(codec, gop) for codec in CODECS for gop in GOPS], ids="{0[0]} {0[1]}".format)
 def video(request, tmp_path_factory):
@@ -16,12 +14,7 @@ def video(request, tmp_path_factory):
     return path, read(path)
 
 
-def cell(name):
-    marks = [pytest.mark.xfail(strict=False, reason="the planner is not there yet")] if name in NOT_YET else []
-    return pytest.param(name, marks=marks)
-
-
-@pytest.mark.parametrize("name", [cell(name) for name in REQUESTS])
+@pytest.mark.parametrize("name", REQUESTS)
 def test_hardly_more_is_decoded_than_has_to_be(video, name):
     path, coded = video
     found = measure(path, coded, REQUESTS[name])
