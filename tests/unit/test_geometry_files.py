@@ -4,6 +4,7 @@ import struct
 import subprocess
 from fractions import Fraction
 from io import BytesIO
+from itertools import product
 
 import av
 import numpy as np
@@ -12,7 +13,7 @@ from PIL import Image
 
 from tests.formats import within
 from tests.pictures import FFMPEG, MEDIA, capture_all, frame_of, needs_ffmpeg, picture, real_files, shown, video
-from worker.media.plan import ScaleType
+from worker.media.plan import Format, ScaleType
 
 LOSSLESS = {"qp": "0", "preset": "ultrafast"}
 
@@ -132,11 +133,10 @@ def test_colours_are_sited_where_the_codec_says(codec, options, offset):
     frame = frame_of("yuvj420p" if codec == "mjpeg" else "yuv420p", gray, np.full_like(spot, 128), spot)
     container = "mpeg" if codec == "mpeg1video" else "mkv"
     source = video(codec, [frame], container=container, options=options, colorspace=6, color_range=2)
-    for factor in (1, 2):
-        red = picture(source, width=160 // factor, height=96 // factor)[..., 0].astype(int)
-        within(
-            container, codec, "places of colours", np.abs(centroid(red - red[2, 2]) * factor - (80.5, 48.5)).max(), 0.1
-        )
+    for factor, form in product((1, 2), (Format.PNG, Format.JPG)):
+        red = picture(source, width=160 // factor, height=96 // factor, format=form, quality=100)[..., 0].astype(int)
+        place = centroid(red - red[2, 2]) * factor
+        within(container, codec, f"places of colours, {form}", np.abs(place - (80.5, 48.5)).max(), 0.1)
 
 
 # --- antialiasing

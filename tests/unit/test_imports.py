@@ -32,11 +32,13 @@ OWNERS = {
             "upright",
             "raster",
             "cover",
+            "ycc",
         )
     ],
     "m3u8": ["worker.adapters.hls_playlist"],
     "cryptography": ["worker.adapters.hls"],
     "PIL": ["worker.media.encode"],
+    "simplejpeg": ["worker.media.encode"],
 }
 
 

@@ -11,7 +11,7 @@ from typing import BinaryIO
 from worker.errors import Code, TaskError
 from worker.media.container import Media
 from worker.media.cover import find_cover
-from worker.media.encode import encode
+from worker.media.encode import encode, size_of
 from worker.media.entry import EntryRun, Timeline
 from worker.media.joined import JoinedReader, first_live, key_times, length_s
 from worker.media.plan import CaptureEvent, CapturePlan, EntryReport, Image, Mode, Progress, Report, Warn
@@ -227,7 +227,7 @@ def _cover(media: Media, plan: CapturePlan, started: float) -> Iterator[CaptureE
         except TaskError as error:
             reports.append(EntryReport(0, 1, (), error.code, error.message))
             continue
-        height, width = pixels.shape[:2]
+        width, height = size_of(pixels)
         zero = Fraction(0)
         yield Image(number, 1, zero, zero, -1, True, width, height, data, hashlib.sha256(data).hexdigest())  # noqa: FBT003
         warnings = (Warn("AspectRatioChanged", DISTORTED),) if renderer.aspect_changed else ()

@@ -68,6 +68,14 @@ class Layout:
     offset: tuple[int, int]
     aspect_changed: bool
 
+    def halved(self) -> "Layout":
+        """Give the same for planes of half the width and height; all numbers must be even."""
+        scaled, visible, canvas = (
+            Size(size.width // 2, size.height // 2) for size in (self.scaled, self.visible, self.canvas)
+        )
+        crop, offset = ((x // 2, y // 2) for x, y in (self.crop, self.offset))
+        return Layout(scaled, crop, visible, canvas, offset, self.aspect_changed)
+
 
 def orientation(matrix: Sequence[int]) -> Orientation:
     """Read a display matrix (nine numbers, as in ISO/IEC 14496-12, 8.2.2.3): x' = a·x + c·y, y' = b·x + d·y.

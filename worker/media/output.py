@@ -8,7 +8,7 @@ from time import perf_counter
 
 from worker.errors import Code, TaskError
 from worker.media.decode import Shot
-from worker.media.encode import encode
+from worker.media.encode import encode, size_of
 from worker.media.plan import EntryPlan, Image, Limits
 from worker.media.raster import Renderer
 from worker.media.select import Best
@@ -113,7 +113,7 @@ class Output:
             raise TaskError(
                 Code.LIMIT_EXCEEDED, f"an image has {len(data)} bytes; at most {limit} are allowed (image_bytes)"
             )
-        height, width = pixels.shape[:2]
+        width, height = size_of(pixels)
         sha256 = hashlib.sha256(data).hexdigest()
         self.encode_s += perf_counter() - started
         return Image(

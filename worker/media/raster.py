@@ -9,8 +9,9 @@ from av.video.reformatter import VideoReformatter
 
 from worker.media.colour import Meaning
 from worker.media.deinterlace import progressive
+from worker.media.encode import INACCURATE, Picture, Planes
 from worker.media.filtering import filtered
-from worker.media.geometry import NO_MARGINS, Layout, Margins, Size, layout, upright_size
+from worker.media.geometry import NO_MARGINS, Layout, Margins, Orientation, Size, layout, upright_size
 from worker.media.plan import Format, Rendition
 from worker.media.scaler import (
     Sample,
@@ -25,6 +26,7 @@ from worker.media.scaler import (
 )
 from worker.media.tone import to_sdr
 from worker.media.upright import frame_orientation, turned
+from worker.media.ycc import YccConverter
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -41,12 +43,16 @@ class Renderer:
 
     def __init__(self, rendition: Rendition) -> None:
         self._rendition = rendition
+        self._keeps_planes = rendition.format is Format.JPG and rendition.quality not in INACCURATE
         self._convert = VideoReformatter()
         self._scale = VideoReformatter()
+        self._ycc = YccConverter()
         self.aspect_changed = False
 
-    def render(self, frame: VideoFrame, sample_aspect: Fraction, margins: Margins = NO_MARGINS) -> Pixels:
+    def render(self, frame: VideoFrame, sample_aspect: Fraction, margins: Margins = NO_MARGINS) -> Picture:
         """Give the upright picture, (h, w, 3) RGB, or (h, w, 4) RGBA where frame and image format have transparency.
+
+        For JPEG, video that is coded alike keeps its planes.
 
         `margins` are cut as the `ffmpeg` command does: before turning and scaling, and only whole pixels of chroma.
         Raises `UnsupportedMedia` for colours and pixel formats that cannot be converted, `LimitExceeded` as `layout`.
@@ -59,6 +65,8 @@ class Renderer:
         self.aspect_changed |= place.aspect_changed
         # Scaling before turning moves fewer pixels, and leaves chroma sited where the codec put it.
         size = place.scaled.turned() if turn.transposed else place.scaled
+        if self._keeps_planes and _is_even(place) and self._ycc.takes(frame, means):
+            return _placed_planes(self._ycc.planes(frame, means, size), turn, place)
         return _placed(turned(self._coded_picture(frame, means, size), turn), place)
 
     def _coded_picture(self, frame: VideoFrame, means: Meaning, size: Size) -> Pixels:
@@ -110,13 +118,28 @@ def _without(frame: VideoFrame, margins: Margins) -> VideoFrame:
     return filtered(frame, ("crop", f"{width}:{height}:{margins.left}:{margins.top}"))
 
 
-def _placed(pixels: Pixels, place: Layout) -> Pixels:
+def _is_even(place: Layout) -> bool:
+    """Tell whether all sides and positions are even, so that chroma at half the resolution can be cut as well."""
+    sides = [side for size in (place.scaled, place.visible, place.canvas) for side in (size.width, size.height)]
+    return all(number % 2 == 0 for number in (*sides, *place.crop, *place.offset))
+
+
+def _placed_planes(planes: Planes, turn: Orientation, place: Layout) -> Planes:
+    half = place.halved()
+    return Planes(
+        _placed(turned(planes.y[..., None], turn), place)[..., 0],
+        _placed(turned(planes.cb[..., None], turn), half, 128)[..., 0],
+        _placed(turned(planes.cr[..., None], turn), half, 128)[..., 0],
+    )
+
+
+def _placed(pixels: Pixels, place: Layout, border: int = 0) -> Pixels:
     """Cut and border as laid out; contiguous, and a copy only where it has to be."""
     x, y = place.crop
     part = pixels[y : y + place.visible.height, x : x + place.visible.width]
     if place.canvas == place.visible:
         return np.ascontiguousarray(part)
-    canvas = np.zeros((place.canvas.height, place.canvas.width, part.shape[2]), np.uint8)
+    canvas = np.full((place.canvas.height, place.canvas.width, part.shape[2]), border, np.uint8)
     canvas[..., 3:] = 255
     x, y = place.offset
     canvas[y : y + place.visible.height, x : x + place.visible.width] = part
