@@ -142,6 +142,9 @@ class Pool(_Section):
         le=256,
         description="Decoder processes, and so tasks at once. Default: the CPUs this process may use.",
     )
+    split: bool = Field(
+        default=True, description="Cut a long task into parts that use all slots which no other task waits for."
+    )
     max_tasks: int = Field(100, ge=1, description="Tasks after which a decoder process is replaced.")
     memory_bytes: int = Field(1024 * MIB, ge=64 * MIB, description="Resident memory above which a decoder is killed.")
     soft_time_limit_s: float = Field(

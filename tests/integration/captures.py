@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import BinaryIO
 
 from worker.adapters import wire
+from worker.adapters.decoder import BLOCK_BYTES
 from worker.errors import Code, TaskError
-from worker.media.plan import CaptureEvent, CapturePlan, EntryReport, Image, Progress, Report
+from worker.media.plan import CapturePlan, Cuts, EntryReport, Image, PartEvent, Progress, Report
 
 
-def perform(source: BinaryIO, plan: CapturePlan) -> Iterator[CaptureEvent]:
-    command = json.loads(source.read(1000).split(b"\n")[0])
+def perform(source: BinaryIO, plan: CapturePlan) -> Iterator[PartEvent]:
+    command = json.loads(source.read(10_000).split(b"\n")[0])
     report = command.pop("report", True)
     yield from globals()[command.pop("do")](source, plan, **command)
     if not report:
@@ -54,6 +55,19 @@ def echo(source, plan):
 def stream(source, plan, count, size, entry=0):
     for index in range(1, count + 1):
         yield image(index, index.to_bytes(4, "big") * (size // 4), entry)
+
+
+def parts(source, plan, borders=4, count=2, size=4, crash_in=None, endless_in=None, cuts=None):
+    """Cut itself into five parts; each reads a byte of its own block, then gives images that begin with its number."""
+    if plan.may_split:
+        yield Cuts(tuple(Fraction(each) for each in (range(1, borders + 1) if cuts is None else cuts)))
+    number = int(plan.part.start_s)
+    source.seek((number + 1) * BLOCK_BYTES)
+    source.read(1)
+    if number == crash_in:
+        os._exit(3)
+    for index in range(2**40 if number == endless_in else count):
+        yield image(100 * number + index, bytes([number, index % 256]) * (size // 2))
 
 
 def read_all(source, plan, chunk):

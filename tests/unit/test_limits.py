@@ -7,7 +7,7 @@ import pytest
 
 from tests.streams import Stream, make
 from worker.errors import Code, TaskError
-from worker.media import output
+from worker.media import bounds
 from worker.media.capture import capture
 from worker.media.plan import CapturePlan, EntryPlan, Format, Image, Limits, Mode, Rendition, Report, Selection
 
@@ -51,7 +51,7 @@ def test_an_image_over_its_size_fails_its_entry_alone(data):
 
 
 def test_what_dhash_keeps_back_is_bounded(data, monkeypatch):
-    monkeypatch.setattr(output, "HELD_BYTES", 20_000)
+    monkeypatch.setattr(bounds, "HELD_BYTES", 20_000)
     counts, reports = run(data, Selection(Mode.DHASH, number=40))
     assert counts == [0]
     assert reports[0].error_code == Code.LIMIT_EXCEEDED
@@ -59,7 +59,7 @@ def test_what_dhash_keeps_back_is_bounded(data, monkeypatch):
 
 
 def test_images_that_leave_the_best_take_no_memory(data, monkeypatch):
-    monkeypatch.setattr(output, "HELD_BYTES", 40_000)
+    monkeypatch.setattr(bounds, "HELD_BYTES", 40_000)
     counts, reports = run(data, Selection(Mode.DHASH, number=2))
     assert counts == [2]
     assert reports[0].error_code == ""

@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 
 from worker.adapters import wire
 from worker.errors import Code, TaskError
-from worker.media.plan import CaptureEvent, CapturePlan, Report
+from worker.media.plan import CapturePlan, PartEvent, Report
 from worker.media.segments import SegmentStream
 
 BLOCK_BYTES = 256 * 1024
@@ -25,7 +25,7 @@ WINDOW_BYTES = 8 * BLOCK_BYTES
 WINDOW_PIECES = 32
 ALARM_REPEAT_S = 0.25
 
-Capture = Callable[[io.RawIOBase, CapturePlan], Iterator[CaptureEvent]]
+Capture = Callable[[io.RawIOBase, CapturePlan], Iterator[PartEvent]]
 
 
 class Channel:

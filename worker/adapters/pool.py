@@ -3,23 +3,28 @@
 Owns slots, limits and replacement. Must not know media, stores or queues: it passes a plan in and events out, and
 hands the decoder the bytes that it asks for.
 
-A capture is strictly sequential: a decoder that waits for bytes sends nothing, so reads and events need no tasks of
-their own, and a consumer that does not come back for the next event stops the decoder through the socket's buffer.
+A capture in one slot is strictly sequential: a decoder that waits for bytes sends nothing, so reads and events need no
+tasks of their own, and a consumer that does not come back for the next event stops the decoder through the socket's
+buffer. A long capture tells where it can be cut: then its parts go to the slots that nobody else waits for.
 """
 
 import asyncio
 import logging
 from collections import Counter
 from collections.abc import AsyncGenerator
-from contextlib import suppress
+from contextlib import aclosing, suppress
+from dataclasses import replace
 from typing import Self
 
 from worker import settings
 from worker.adapters import wire
 from worker.adapters.children import Child, ForkServer
 from worker.adapters.decoder_slot import IDLE, Slot
+from worker.adapters.parts import Begun, run_parts
+from worker.adapters.turns import Claim, Turns
 from worker.errors import Code, TaskError
-from worker.media.plan import CaptureEvent, CapturePlan, Image, Report
+from worker.media.parts import are_sound
+from worker.media.plan import CaptureEvent, CapturePlan, Cuts, Image, Part, PartEvent, Report
 from worker.ports import ByteSource
 
 SAMPLE_S = 0.5
@@ -36,7 +41,7 @@ class DecoderTraceback(Exception):  # noqa: N818  the cause of an error, never r
 class DecoderPool:
     """Decoder processes, one per slot; implements `worker.ports.DecoderPool`.
 
-    `busy` counts captures, `restarts` replaced processes by reason (`recycled`, `crashed`, `timeout`, `memory`,
+    `busy` counts slots at work, `restarts` replaced processes by reason (`recycled`, `crashed`, `timeout`, `memory`,
     `canceled`), and `max_rss_bytes` is the largest resident size of a decoder when last sampled.
     """
 
@@ -47,7 +52,7 @@ class DecoderPool:
         self._limits = limits
         self._function = function
         self._slots: list[Slot] = []
-        self._free: asyncio.Queue[Slot] = asyncio.Queue()
+        self._turns = Turns()
         self._server_lock = asyncio.Lock()
         self._server: ForkServer | None = None
         self._watchers: list[asyncio.Task[None]] = []
@@ -59,7 +64,7 @@ class DecoderPool:
             self._slots = [Slot(asyncio.create_task(self._fork())) for _ in range(self._limits.slots)]
             for slot in self._slots:
                 await slot.starting
-                self._put_free(slot)
+                self._turns.give_back(slot)
             self._watchers = [asyncio.create_task(self._watch()), asyncio.create_task(self._keep_alive())]
         except BaseException:
             await self.close()
@@ -94,11 +99,32 @@ class DecoderPool:
                 raise outcome
 
     async def capture(self, plan: CapturePlan, source: ByteSource) -> AsyncGenerator[CaptureEvent, None]:
-        """Run one capture in a free slot; waits for one, first come, first served. See `worker.ports`."""
-        slot = await self._free.get()
-        slot.idle = False
+        """Run one capture in a free slot, or a long one in several; waits for one first. See `worker.ports`."""
+        claim = Claim()
+
+        def start(part: Part, begun: Begun) -> AsyncGenerator[PartEvent, None]:
+            return self._run(claim, replace(plan, part=part), source, begun)
+
+        may_split = self._limits.split and self._limits.slots > 1
+        async with aclosing(self._run(claim, replace(plan, may_split=may_split), source)) as events:
+            async for event in events:
+                if not isinstance(event, Cuts):
+                    yield event
+                    continue
+                async with aclosing(run_parts(plan, event, events, start, self._limits.inflight_bytes)) as joined:
+                    async for each in joined:
+                        yield each
+                return
+
+    async def _run(
+        self, claim: Claim, plan: CapturePlan, source: ByteSource, begun: Begun | None = None
+    ) -> AsyncGenerator[PartEvent, None]:
+        """Run a capture, or a part of one, in the slot that `claim` gets next; tells by `begun` that it has it."""
+        slot = await self._turns.take(claim)
         self.busy += 1
         try:
+            if begun is not None:
+                begun()
             child = await self._begin(slot, plan, source.size)
             with source.reader() as reader:
                 while not isinstance(message := await self._receive(slot, child, plan), Report):
@@ -107,6 +133,8 @@ class DecoderPool:
                     elif isinstance(message, wire.Expect):
                         self._announce(slot, message, reader)
                     else:
+                        if isinstance(message, Cuts):
+                            plan = replace(plan, may_split=False)  # told once
                         yield message
             slot.deadline = IDLE
             child.tasks += 1
@@ -117,7 +145,7 @@ class DecoderPool:
             yield message
         finally:
             self.busy -= 1
-            self._give_back(slot)
+            self._give_back(slot, claim)
 
     async def _begin(self, slot: Slot, plan: CapturePlan, source_bytes: int) -> Child:
         """Hand the plan to the slot's child. One that dies before it has started is replaced, once."""
@@ -145,7 +173,7 @@ class DecoderPool:
             slot.starting = asyncio.create_task(self._fork())
         return await asyncio.shield(slot.starting)
 
-    async def _receive(self, slot: Slot, child: Child, plan: CapturePlan) -> CaptureEvent | wire.Read | wire.Expect:
+    async def _receive(self, slot: Slot, child: Child, plan: CapturePlan) -> PartEvent | wire.Read | wire.Expect:
         """Wait for the decoder's next word on its capture. Raises what the capture raised, or what befell it."""
         message = await self._hear(slot, child, plan.limits.max_image_bytes)
         match message:
@@ -159,6 +187,8 @@ class DecoderPool:
                 raise self._garbage(slot, "a second start")
             case Image() if not 0 <= message.entry < len(plan.entries):
                 raise self._garbage(slot, f"an image of entry {message.entry} of {len(plan.entries)}")
+            case Cuts() if not (plan.may_split and are_sound(message)):
+                raise self._garbage(slot, f"{len(message.times_s)} cuts")
             case Report() if len(message.entries) != len(plan.entries):
                 raise self._garbage(slot, f"a report on {len(message.entries)} of {len(plan.entries)} entries")
         return message
@@ -206,17 +236,13 @@ class DecoderPool:
         slot.leaving = "crashed"
         return TaskError(Code.WORKER_CRASHED, f"the decoder process sent garbage: {what}", retryable=True)
 
-    def _give_back(self, slot: Slot) -> None:
+    def _give_back(self, slot: Slot, claim: Claim) -> None:
         """Free the slot, with the same child or a fresh one."""
         slot.deadline = IDLE
         if slot.leaving and not self._closing:
             self._replace(slot, slot.leaving)
         slot.leaving, slot.verdict = "", None
-        self._put_free(slot)
-
-    def _put_free(self, slot: Slot) -> None:
-        slot.idle = True
-        self._free.put_nowait(slot)
+        self._turns.give_back(slot, claim)
 
     def _replace(self, slot: Slot, reason: str) -> None:
         if slot.child is not None:

@@ -16,7 +16,7 @@ from types import UnionType
 from typing import Any, Never, cast, get_args, get_origin, get_type_hints
 
 from worker.errors import Code, TaskError
-from worker.media.plan import CapturePlan, Image, Progress, Report
+from worker.media.plan import CapturePlan, Cuts, Image, Progress, Report
 
 PREFIX = struct.Struct("<II")
 MAX_HEADER_BYTES = 2**20
@@ -81,7 +81,7 @@ class Failure:
 
 
 ToDecoder = Begin | Block
-FromDecoder = Started | Read | Expect | Image | Progress | Report | Failure
+FromDecoder = Started | Read | Expect | Image | Progress | Cuts | Report | Failure
 
 
 def pack(message: ToDecoder | FromDecoder) -> tuple[bytes, bytes]:

@@ -3,26 +3,42 @@
 import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from time import perf_counter
 from typing import BinaryIO
 
 from worker.errors import Code, TaskError
+from worker.media.bounds import damaged_message
 from worker.media.container import Media
 from worker.media.cover import find_cover
 from worker.media.encode import encode, size_of
 from worker.media.entry import EntryRun, Timeline
 from worker.media.joined import JoinedReader, first_live, key_times, length_s
-from worker.media.plan import CaptureEvent, CapturePlan, EntryReport, Image, Mode, Progress, Report, Warn
+from worker.media.plan import (
+    CaptureEvent,
+    CapturePlan,
+    Cuts,
+    EntryReport,
+    Image,
+    Mode,
+    Part,
+    PartEvent,
+    Progress,
+    Report,
+    Warn,
+)
 from worker.media.raster import DISTORTED, Renderer
 from worker.media.runs import Run, runs_of
+from worker.media.split import find_cuts
 
 PROGRESS_STEP = 0.01
 
 
-def capture(file: BinaryIO, plan: CapturePlan) -> Iterator[CaptureEvent]:
-    """Yield the images of all entries as they are ready, progress, and at last one report.
+def capture(file: BinaryIO, plan: CapturePlan) -> Iterator[PartEvent]:
+    """Yield the images of all entries as they are ready, progress, and at last one report; first of all the cuts, if
+
+    the plan allows any and they are worth it.
 
     `file` is a seekable binary file without a name. Raises `TaskError` where nothing can be captured at all; what
     goes wrong with one entry stands in its report.
@@ -34,10 +50,14 @@ def capture(file: BinaryIO, plan: CapturePlan) -> Iterator[CaptureEvent]:
         if media.video is None:
             yield from _cover(media, plan, started)
             return
+        times_s = find_cuts(media, plan, survey.end_s) if plan.may_split else ()
+        if times_s:
+            yield Cuts(times_s, survey.end_s)
+            plan = replace(plan, part=Part(end_s=times_s[0]))
         with closing(JoinedReader(parts, media)) as reader:
             probed = perf_counter()
             runs = _runs(plan, reader, media, survey)
-            yield from _walk(reader, runs, _length_s(parts, media))
+            yield from _walk(reader, runs, _length_s(parts, media), plan.part)
             for run in runs:
                 yield from run.finish()
             _warn(runs, reader)
@@ -58,16 +78,19 @@ class Survey:
 def _survey(parts: Sequence[Run], plan: CapturePlan) -> Survey:
     """Find out where the video ends for averages, and where its keyframes are when other entries need other frames."""
     modes = {entry.selection.mode for entry in plan.entries}
-    if not {Mode.AVERAGE, Mode.KEYFRAME} & modes:
-        return Survey()
+    end_s = plan.part.video_end_s
+    needs_end, needs_keys = Mode.AVERAGE in modes and end_s is None, Mode.KEYFRAME in modes and len(modes) > 1
+    if not needs_end and not needs_keys:
+        return Survey(end_s)
     with parts[first_live(parts)].open() as media:
         if media.video is None:
             return Survey()
-    end_s = length_s(parts) if Mode.AVERAGE in modes else None
+    if needs_end:
+        end_s = length_s(parts)
     key_s = None
-    if Mode.KEYFRAME in modes and len(modes) > 1:
+    if needs_keys:
         starts = [entry.selection.start_s for entry in plan.entries if entry.selection.mode is Mode.KEYFRAME]
-        key_s = key_times(parts, plan.trim_start_s + min(starts))
+        key_s = key_times(parts, max(plan.trim_start_s + min(starts), plan.part.start_s), plan.part.end_s)
     return Survey(end_s, key_s)
 
 
@@ -86,20 +109,24 @@ def _runs(plan: CapturePlan, reader: JoinedReader, media: Media, survey: Survey)
         if entry.selection.mode is Mode.KEYFRAME and survey.key_s is not None:
             first_s = plan.trim_start_s + entry.selection.start_s - reader.tolerance_s
             times = [time for time in survey.key_s if time >= first_s]
-        runs.append(EntryRun(number, entry, plan.limits, timeline, times))
+        runs.append(EntryRun(number, entry, plan.limits, timeline, times, part=plan.part))
     return runs
 
 
 # --- the pass
 
 
-def _walk(reader: JoinedReader, runs: Sequence[EntryRun], length_s: Fraction | None) -> Iterator[Image | Progress]:
+def _walk(
+    reader: JoinedReader, runs: Sequence[EntryRun], length_s: Fraction | None, part: Part
+) -> Iterator[Image | Progress]:
     """Feed the entries until none wants any more, at the pace of the densest."""
+    if all(run.wanted_s is None for run in runs):  # as may be in a part
+        return
     steps = _steps(reader, runs)
     told = 0.0
     for images in steps:
         yield from images
-        done = _share(reader, runs, length_s)
+        done = _share(reader, runs, length_s, part)
         if done >= told + PROGRESS_STEP:
             told = done
             yield Progress(done)
@@ -108,7 +135,9 @@ def _walk(reader: JoinedReader, runs: Sequence[EntryRun], length_s: Fraction | N
 def _steps(reader: JoinedReader, runs: Sequence[EntryRun]) -> Iterator[Iterator[Image]]:
     if all(run.follows_keyframes for run in runs):
         return _keyframes(reader, runs)
-    return _frames(reader, runs) if any(run.every for run in runs) else _times(reader, runs)
+    return (
+        _frames(reader, runs) if any(run.every and run.wanted_s is not None for run in runs) else _times(reader, runs)
+    )
 
 
 def _keyframes(reader: JoinedReader, runs: Sequence[EntryRun]) -> Iterator[Iterator[Image]]:
@@ -168,9 +197,11 @@ def _frames(reader: JoinedReader, runs: Sequence[EntryRun]) -> Iterator[Iterator
         shot = after
 
 
-def _share(reader: JoinedReader, runs: Sequence[EntryRun], length_s: Fraction | None) -> float:
-    """Estimate how much is done: by numbers where they are wanted, else by time."""
+def _share(reader: JoinedReader, runs: Sequence[EntryRun], length_s: Fraction | None, part: Part) -> float:
+    """Estimate how much of the whole is done: by numbers where they are wanted, else by time."""
     time = min(float(reader.position_s / length_s), 1.0) if length_s else 0.0
+    if not part.is_whole:
+        return time
     shares = [1.0 if run.wanted_s is None else max(run.share_done, time) for run in runs]
     return sum(shares) / len(shares)
 
@@ -192,9 +223,7 @@ def _length_s(parts: Sequence[Run], media: Media) -> Fraction | None:
 def _warn(runs: Sequence[EntryRun], reader: JoinedReader) -> None:
     for run in runs:
         if reader.damaged:
-            run.warn(
-                "FrameDamaged", f"{reader.damaged} damaged packets or frames were skipped for the nearest good ones"
-            )
+            run.warn("FrameDamaged", damaged_message(reader.damaged))
         if reader.media.read_errors or reader.media.truncated:
             run.warn("SourceTruncated", "the file is damaged or ends early: only what could be read was captured")
 
@@ -206,7 +235,7 @@ def _report(runs: Sequence[EntryRun], reader: JoinedReader, probe_s: float, pass
     return Report(
         tuple(run.report() for run in runs), media.format_name, context.name, context.width, context.height,
         reader.decoded, media.packets_read, media.seeks,
-        {"probe": probe_s, "decode": max(pass_s - encode_s, 0.0), "encode": encode_s},
+        {"probe": probe_s, "decode": max(pass_s - encode_s, 0.0), "encode": encode_s}, reader.damaged,
     )  # fmt: skip
 
 

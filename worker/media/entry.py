@@ -8,13 +8,14 @@ from fractions import Fraction
 from av.video.frame import VideoFrame
 
 from worker.errors import Code, TaskError
+from worker.media.bounds import no_image, ranked
 from worker.media.decode import Shot
 from worker.media.fingerprint import dhash
 from worker.media.output import Choice, Output
-from worker.media.plan import EntryPlan, EntryReport, Image, Limits, Mode, Warn
+from worker.media.plan import EntryPlan, EntryReport, Image, Limits, Mode, Part, Warn
 from worker.media.raster import DISTORTED
 from worker.media.scaler import luma
-from worker.media.select import Best, grid, score, spread
+from worker.media.select import grid, score, spread, within
 
 FORESEEN = 8
 """Times that are told beforehand, so that nothing is decoded in vain between them."""
@@ -43,7 +44,8 @@ class EntryRun:
     """The state of one entry: feed it shots with `take` while `wanted_s`, the media time it wants next, is not None.
 
     With `every` it wants each frame that is on screen at or after `wanted_s`. A keyframe entry wants the `key_times`
-    that it is given; without them, whatever keyframes it is fed from `wanted_s` on.
+    that it is given; without them, whatever keyframes it is fed from `wanted_s` on. Of a part that follows another, the
+    first sample of `dhash` is given without a score: it takes that other's last sample.
     """
 
     def __init__(
@@ -53,8 +55,10 @@ class EntryRun:
         limits: Limits,
         timeline: Timeline,
         key_times: Iterable[Fraction] | None = None,
+        *,
+        part: Part | None = None,
     ) -> None:
-        """Start entry number `entry` of a plan; the mode `average` needs the timeline's end."""
+        """Start entry number `entry` of a plan, of which only a `part` is done; `average` needs the timeline's end."""
         self.output = Output(entry, plan, limits, timeline.start_s)
         self.error: TaskError | None = None
         self._selection = plan.selection
@@ -62,32 +66,39 @@ class EntryRun:
         self._last_only = plan.last_only
         self.timeline = timeline
         self._warnings: dict[str, str] = {}
+        self._part = part or Part()
         self._samples = 0
         self._hashed: VideoFrame | None = None
         self._hash: int | None = None
         self._last_s: Fraction | None = None
-        self._best: Best[Image] | None = None
-        if plan.selection.mode is Mode.DHASH and plan.selection.number:
-            self._best = Best(plan.selection.number)
+        self._best = ranked(plan.selection)
         fine = plan.selection.interval_s < timeline.interval_s - timeline.tolerance_s
         sole = plan.selection.mode is Mode.INTERVAL and plan.selection.number == 1
         self.every = fine and not sole and plan.selection.mode in (Mode.INTERVAL, Mode.DHASH)
         self._follows = self.every or (plan.selection.mode is Mode.KEYFRAME and key_times is None)
         self.follows_keyframes = self._follows and not self.every
+        before_s = 0 if self._follows else timeline.tolerance_s
+        self._from_s = self._part.start_s - before_s
+        self._to_s = None if self._part.end_s is None else self._part.end_s - before_s
+        self._begun = timeline.start_s + plan.selection.start_s < self._from_s  # in an earlier part
         self._times = self._schedule(key_times)
         self._next: deque[Fraction] = deque()
         self.wanted_s = next(self._times, None)
 
     def _schedule(self, key_times: Iterable[Fraction] | None) -> Iterator[Fraction]:
-        selection = self._selection
+        """Make the wanted times, those of the part alone: it has the times whose frames are not before it."""
+        selection, part = self._selection, self._part
         start = self.timeline.start_s + selection.start_s
-        if selection.mode is Mode.AVERAGE:
-            return spread(start, self.timeline.end_s or start, selection.number)
         if key_times is not None:
-            return iter(key_times)
+            return within(iter(key_times), part.start_s, part.end_s)
         if self._follows:
-            return iter((start,))
-        return grid(start, selection.interval_s, selection.number if selection.mode is Mode.INTERVAL else 0)
+            return iter((max(start, part.start_s),) if self._to_s is None or start < self._to_s else ())
+        if selection.mode is Mode.AVERAGE:
+            times = spread(start, self.timeline.end_s or start, selection.number)
+        else:
+            number = selection.number if selection.mode is Mode.INTERVAL else 0
+            times = grid(start, selection.interval_s, number, self._from_s)
+        return within(times, self._from_s, self._to_s)
 
     def upcoming(self) -> tuple[list[Fraction], bool]:
         """List the time wanted next and some of those after it, in order, and tell whether there may be more."""
@@ -130,7 +141,7 @@ class EntryRun:
 
     def take(self, shot: Shot) -> Iterator[Image]:
         """Take the frame at the wanted time; yields its image if it is kept and ready."""
-        if self.wanted_s is None:
+        if self.wanted_s is None or self._is_of_another_part(shot):
             return
         asked = self._asked(self.wanted_s, shot)
         if self._is_keyframe_missed(asked, shot):
@@ -146,6 +157,15 @@ class EntryRun:
         except TaskError as error:
             self.fail(error)
         self._step(shot)
+
+    def _is_of_another_part(self, shot: Shot) -> bool:
+        """Tell whether a frame that was come to by following lies outside the part; after it, the entry is complete."""
+        if not self._follows:
+            return False
+        if self._part.end_s is not None and shot.time_s >= self._part.end_s:
+            self.wanted_s = None
+            return True
+        return self._begun and shot.time_s < self._part.start_s
 
     def _is_keyframe_missed(self, asked: Fraction, shot: Shot) -> bool:
         """Tell whether a keyframe was damaged, so that this shot is only the nearest good frame."""
@@ -165,7 +185,7 @@ class EntryRun:
         """Tell whether `asked` lies past the end. At an entry's start that is an error, or for one frame a warning."""
         if end_s is None or asked + self.timeline.tolerance_s < end_s:
             return False
-        if self._samples:
+        if self._samples or self._begun:
             return True
         start, length = float(self._selection.start_s), float(end_s - self.timeline.start_s)
         if self._selection.mode is Mode.INTERVAL and self._selection.number == 1:
@@ -180,6 +200,9 @@ class EntryRun:
         mode = self._selection.mode
         if mode is Mode.DHASH:
             choice = self._scored(choice)
+            if self._begun and self._samples == 1:
+                yield self.output.draw(replace(choice, score=None))
+                return
             if choice.score is None or choice.score <= self._selection.threshold:
                 return
         if mode is Mode.AVERAGE and choice.shot.time_s == self._last_s:
@@ -213,17 +236,8 @@ class EntryRun:
             yield from self.output.finish()
         except TaskError as error:
             self.fail(error)
-        if self.error is None and self.output.stored == 0:
-            self.fail(TaskError(Code.INVALID_ARGUMENT, self._why_empty()))
-
-    def _why_empty(self) -> str:
-        if self._selection.mode is Mode.DHASH:
-            return (
-                f"no sample changed by more than Threshold {self._selection.threshold} percent; a lower one keeps some"
-            )
-        if self._selection.mode is Mode.KEYFRAME:
-            return f"no frame decodes on its own at or after StartTime {float(self._selection.start_s):g} s"
-        return "the entry gave no frame"
+        if self.error is None and self.output.stored == 0 and self._part.is_whole:
+            self.fail(no_image(self._selection))
 
     def warn(self, code: str, message: str) -> None:
         """Add a warning, once per code."""
@@ -242,4 +256,4 @@ class EntryRun:
             self.warn("OutputOverwritten", f"{self.output.found} frames share one key: only the last is stored")
         warnings = tuple(Warn(code, message) for code, message in self._warnings.items())
         code, message = ("", "") if self.error is None else (self.error.code, self.error.message)
-        return EntryReport(self.output.stored, self._selection.number, warnings, code, message)
+        return EntryReport(self.output.stored, self._selection.number, warnings, code, message, self._hash)

@@ -28,15 +28,16 @@ def length_s(runs: Sequence[Run]) -> Fraction:
     return sum((run.length_s for run in runs[: live[-1] + 1]), Fraction(0)) if live else Fraction(0)
 
 
-def key_times(runs: Sequence[Run], start_s: Fraction) -> list[Fraction]:
-    """List where the keyframes are that decode on their own, from `start_s` on."""
+def key_times(runs: Sequence[Run], start_s: Fraction, end_s: Fraction | None = None) -> list[Fraction]:
+    """List where the keyframes are that decode on their own, from `start_s` on; it may end at `end_s`."""
     offset_s = Fraction(0)
     times: list[Fraction] = []
     for number, run in enumerate(runs):
         if len(runs) > 1 and run.is_dead:
             offset_s += run.length_s
             continue
-        times += [offset_s + time_s for time_s in run.key_times(max(start_s - offset_s, Fraction(0)))]
+        local_end_s = None if end_s is None else end_s - offset_s
+        times += [offset_s + time_s for time_s in run.key_times(max(start_s - offset_s, Fraction(0)), local_end_s)]
         offset_s += run.length_s if number + 1 < len(runs) else 0
     return times
 

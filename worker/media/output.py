@@ -7,14 +7,11 @@ from fractions import Fraction
 from time import perf_counter
 
 from worker.errors import Code, TaskError
+from worker.media.bounds import BestImages, check_number
 from worker.media.decode import Shot
 from worker.media.encode import encode, size_of
 from worker.media.plan import EntryPlan, Image, Limits
 from worker.media.raster import Renderer
-from worker.media.select import Best
-
-HELD_BYTES = 256 * 2**20
-"""Images that an entry keeps back until the best of them are known, at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +41,6 @@ class Output:
         self._renderer = Renderer(plan.rendition)
         self._last: tuple[Fraction, Image] | None = None
         self._held: Choice | None = None
-        self._held_bytes = 0
 
     @property
     def aspect_changed(self) -> bool:
@@ -65,19 +61,11 @@ class Output:
         self.stored += 1
         yield replace(image, index=self.found)
 
-    def hold(self, choice: Choice, score: Fraction, best: Best[Image]) -> None:
+    def hold(self, choice: Choice, score: Fraction, best: BestImages) -> None:
         """Draw a frame that is among the best so far. Raises `LimitExceeded` where those take too much memory."""
-        image = self.draw(choice)
-        dropped = best.add(score, image)
-        self._held_bytes += len(image.data) - (len(dropped.data) if dropped else 0)
-        if self._held_bytes > HELD_BYTES:
-            message = (
-                f"the {self._plan.selection.number} best images take more than {HELD_BYTES >> 20} MiB while they are "
-                "chosen; a smaller Number, Width, Height or Quality takes less"
-            )
-            raise TaskError(Code.LIMIT_EXCEEDED, message)
+        best.add(score, self.draw(choice))
 
-    def best(self, best: Best[Image]) -> Iterator[Image]:
+    def best(self, best: BestImages) -> Iterator[Image]:
         """Yield the images that were ranked highest, in time order."""
         for image in best.in_order():
             self._number()
@@ -95,11 +83,7 @@ class Output:
             yield replace(self.draw(self._held), index=self.found)
 
     def _number(self) -> None:
-        if self.found >= self._limits.max_frames_per_entry:
-            message = (
-                f"the entry gives more than {self.found} frames, the limit (frames_per_entry); the first are stored"
-            )
-            raise TaskError(Code.LIMIT_EXCEEDED, message)
+        check_number(self.found, self._limits.max_frames_per_entry)
         self.found += 1
 
     def draw(self, choice: Choice) -> Image:

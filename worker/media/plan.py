@@ -85,11 +85,30 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
+class Part:
+    """What one of several captures that share a plan does: the frames wanted in `[start_s, end_s)`, in seconds from
+
+    the video's first frame; `end_s` None means to the end. `video_end_s` is where the video ends, where that is known
+    beforehand. What only all parts together can tell is left to `worker.media.parts`.
+    """
+
+    start_s: Fraction = Fraction(0)
+    end_s: Fraction | None = None
+    video_end_s: Fraction | None = None
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether this is everything."""
+        return not self.start_s and self.end_s is None
+
+
+@dataclass(frozen=True, slots=True)
 class CapturePlan:
     """All entries of one source. The trimmed part `[trim_start_s, trim_start_s + trim_duration_s)` is the timeline
 
     that the entries' times count on; `trim_duration_s` 0 means to the end. `segmented`: the source's bytes are laid
-    out as `worker.media.segments` tells.
+    out as `worker.media.segments` tells. With `may_split`, much work is cut into parts: the capture then first tells
+    the `Cuts`, and goes on with the part before the first.
     """
 
     entries: tuple[EntryPlan, ...]
@@ -97,6 +116,16 @@ class CapturePlan:
     trim_duration_s: Fraction = Fraction(0)
     limits: Limits = field(default_factory=Limits)
     segmented: bool = False
+    may_split: bool = False
+    part: Part = field(default_factory=Part)
+
+
+@dataclass(frozen=True, slots=True)
+class Cuts:
+    """Where one part ends and the next starts, in growing seconds from the video's first frame."""
+
+    times_s: tuple[Fraction, ...]
+    video_end_s: Fraction | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +170,8 @@ class Progress:
 class EntryReport:
     """How one entry ended. `requested`: how many frames it asked for (0: as many as there are).
 
-    `error_code` is empty when it succeeded.
+    `error_code` is empty when it succeeded. `last_dhash` is the hash of the last sample, which the next part's first is
+    compared with.
     """
 
     count: int
@@ -149,6 +179,7 @@ class EntryReport:
     warnings: tuple[Warn, ...] = ()
     error_code: str = ""
     error_message: str = ""
+    last_dhash: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +187,7 @@ class Report:
     """The facts of one capture, for logs and metrics: what was opened and what it cost.
 
     `stage_s` has wall seconds for `probe`, `decode` (with seeking and demuxing) and `encode` (with conversion).
+    `damaged` counts packets and frames that were skipped.
     """
 
     entries: tuple[EntryReport, ...]
@@ -167,6 +199,8 @@ class Report:
     packets_read: int
     seeks: int
     stage_s: dict[str, float]
+    damaged: int = 0
 
 
 CaptureEvent = Image | Progress | Report
+PartEvent = CaptureEvent | Cuts

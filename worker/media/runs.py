@@ -207,14 +207,15 @@ class Run:
         with self.open() as media:
             return _decoded_length_s(self.reader(media))
 
-    def key_times(self, start_s: Fraction) -> list[Fraction]:
-        """List where the keyframes are that decode on their own, from `start_s` on."""
+    def key_times(self, start_s: Fraction, end_s: Fraction | None = None) -> list[Fraction]:
+        """List where the keyframes are that decode on their own, from `start_s` on; it may end at `end_s`."""
         origin_pts = self.origin_pts
         with self.open() as media, self.land(start_s, media) or media as start:
             if not has_order(start):
                 return [shot.time_s for shot in self.reader(start).keyframes(start_s)]
             first = origin_pts + int((start_s - TOLERANCE_S) // start.time_base)
-            return [(pts - origin_pts) * start.time_base for pts in key_pts(start, first)]
+            last = None if end_s is None else origin_pts + int(end_s // start.time_base)
+            return [(pts - origin_pts) * start.time_base for pts in key_pts(start, first, last)]
 
 
 def _decoded_length_s(reader: FrameReader) -> Fraction:

@@ -3,21 +3,34 @@
 import heapq
 from collections.abc import Iterator
 from fractions import Fraction
-from itertools import count, islice
+from itertools import count, dropwhile, islice, takewhile
+from math import ceil
 from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
 
 
-def grid(start_s: Fraction, interval_s: Fraction, number: int) -> Iterator[Fraction]:
-    """Yield start, start + interval, …: `number` times, or without end where it is 0. Exact: no error adds up."""
-    times = (start_s + k * interval_s for k in count())
-    return islice(times, number) if number else times
+def grid(start_s: Fraction, interval_s: Fraction, number: int, first_s: Fraction | None = None) -> Iterator[Fraction]:
+    """Yield start, start + interval, …: `number` times, or without end where it is 0. Exact: no error adds up.
+
+    Of those, only the ones from `first_s` on.
+    """
+    skipped = 0
+    if first_s is not None and interval_s > 0:
+        skipped = max(ceil((first_s - start_s) / interval_s), 0)
+    times = (start_s + k * interval_s for k in count(skipped))
+    return islice(times, max(number - skipped, 0)) if number else times
 
 
 def spread(start_s: Fraction, end_s: Fraction, number: int) -> Iterator[Fraction]:
     """Yield `number` times that divide [start, end) evenly, the first at the start."""
     return grid(start_s, (end_s - start_s) / number, number)
+
+
+def within(times_s: Iterator[Fraction], first_s: Fraction, end_s: Fraction | None) -> Iterator[Fraction]:
+    """Yield of growing times those in [first, end); `end_s` None means all from `first_s` on."""
+    later = dropwhile(lambda time_s: time_s < first_s, times_s)
+    return later if end_s is None else takewhile(lambda time_s: time_s < end_s, later)
 
 
 def score(bits: int, previous: int | None) -> Fraction:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from fractions import Fraction
+from itertools import takewhile
 
 from av.stream import Discard
 
@@ -159,10 +160,14 @@ def _skip_to_key_after(media: Media, dts: int) -> int:
     return found
 
 
-def key_pts(media: Media, start_pts: int) -> list[int]:
-    """Return the pts of the keyframes at or after `start_pts` that decode on their own."""
+def key_pts(media: Media, start_pts: int, last_pts: int | None = None) -> list[int]:
+    """Return the pts of the keyframes at or after `start_pts`, up to `last_pts` at least, that decode on their own."""
     return sorted(
         packet.pts
-        for packet in key_packets(media, start_pts)
+        for packet in takewhile(lambda each: not _is_after(each, last_pts), key_packets(media, start_pts))
         if packet.pts is not None and packet.pts >= start_pts and media.access(packet) >= Access.ALONE
     )
+
+
+def _is_after(packet: VideoPacket, pts: int | None) -> bool:
+    return pts is not None and packet.dts is not None and packet.dts > pts

@@ -1,0 +1,71 @@
+"""How many images an entry may give and keep back, and what is said of them: the same for a capture and for its parts.
+
+Knows no pixels, containers or codecs.
+"""
+
+from fractions import Fraction
+
+from worker.errors import Code, TaskError
+from worker.media.plan import Image, Mode, Selection
+from worker.media.select import Best
+
+HELD_BYTES = 256 * 2**20
+"""Images that an entry keeps back until the best of them are known, at most."""
+
+
+class BestImages:
+    """The `number` images of highest score, in bounded memory."""
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+        self._best: Best[Image] = Best(number)
+        self._bytes = 0
+
+    def admits(self, score: Fraction) -> bool:
+        """Whether an image of this score, coming now, belongs to the best so far."""
+        return self._best.admits(score)
+
+    def add(self, score: Fraction, image: Image) -> None:
+        """Keep an image that `admits` let through. Raises `LimitExceeded` where those kept take too much memory."""
+        dropped = self._best.add(score, image)
+        self._bytes += len(image.data) - (len(dropped.data) if dropped else 0)
+        if self._bytes > HELD_BYTES:
+            message = (
+                f"the {self._number} best images take more than {HELD_BYTES >> 20} MiB while they are "
+                "chosen; a smaller Number, Width, Height or Quality takes less"
+            )
+            raise TaskError(Code.LIMIT_EXCEEDED, message)
+
+    def in_order(self) -> list[Image]:
+        """Return what is kept, in the order it came."""
+        return self._best.in_order()
+
+
+def ranked(selection: Selection) -> BestImages | None:
+    """Make the ranking of an entry that gives its images only once the best are known; None for all others."""
+    return BestImages(selection.number) if selection.mode is Mode.DHASH and selection.number else None
+
+
+def check_number(found: int, max_frames: int) -> None:
+    """Raise `LimitExceeded` where an entry that has `found` images already comes to another."""
+    if found >= max_frames:
+        message = f"the entry gives more than {found} frames, the limit (frames_per_entry); the first are stored"
+        raise TaskError(Code.LIMIT_EXCEEDED, message)
+
+
+def damaged_message(number: int) -> str:
+    """Say what the warning `FrameDamaged` is about."""
+    return f"{number} damaged packets or frames were skipped for the nearest good ones"
+
+
+def no_image(selection: Selection) -> TaskError:
+    """Make the error of an entry that came to no image."""
+    return TaskError(Code.INVALID_ARGUMENT, _why_empty(selection))
+
+
+def _why_empty(selection: Selection) -> str:
+    if selection.mode is Mode.DHASH:
+        return f"no sample changed by more than Threshold {selection.threshold} percent; a lower one keeps some"
+    if selection.mode is Mode.KEYFRAME:
+        return f"no frame decodes on its own at or after StartTime {float(selection.start_s):g} s"
+    return "the entry gave no frame"
