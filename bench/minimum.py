@@ -149,6 +149,12 @@ def minimum(coded: Coded, selections: Sequence[Selection]) -> int:
 
 
 def needed_bytes(coded: Coded, selections: Sequence[Selection]) -> int:
-    """Add up the packets of those frames."""
-    places = needed(coded, set().union(*(wanted(coded, selection) for selection in selections)))
-    return sum(coded.pictures[place].size for place in places)
+    """Add up the packets from the starts of those frames to the last of each: a demuxer reads what lies between."""
+    pictures = coded.pictures
+    found: set[int] = set()
+    for place in set().union(*(wanted(coded, selection) for selection in selections)):
+        start = place
+        while start > 0 and not (pictures[start].start and pictures[start].pts <= pictures[place].pts):
+            start -= 1
+        found.update(range(start, place + 1))
+    return sum(pictures[place].size for place in found)

@@ -31,13 +31,13 @@ class ReadAhead:
     pts that counts as at or before it.
     """
 
-    def __init__(self, media: Media, *, timed: bool, exact: bool) -> None:
+    def __init__(self, media: Media, *, timed: bool, exact: bool, latest_pts: int | None = None) -> None:
         self.timed = timed
         self.trusted = Access.CLEAN
         self.run_pts: int | None = None
         self.ended = False
         self._exact = exact
-        self._wanted: Sequence[int] = (0,)
+        self.wanted: Sequence[int] = (0,)
         self._more = True
         self._media = media
         self._waiting: deque[Held] = deque()
@@ -47,10 +47,12 @@ class ReadAhead:
         self._last_dts: int | None = None
         self._indexed = media.seekable
         self._is_first = True
+        interval = media.shown_for(None)
+        self._latest = None if latest_pts is None else latest_pts + interval  # about where the last frame ends
 
     def aim(self, wanted: Sequence[int], *, more: bool) -> None:
         """Set the wanted times, of which the first is the next; with `more` later ones than those may follow."""
-        self._wanted, self._more = wanted, more
+        self.wanted, self._more = wanted, more
         if wanted:
             del self._shown[: max(bisect_right(self._shown, wanted[0]) - 2, 0)]
 
@@ -63,10 +65,15 @@ class ReadAhead:
         self.ended = False
         self._begin([])
 
+    def lose_place(self) -> None:
+        """Note that the media was read elsewhere: whatever is wanted next needs another start."""
+        self.ended = False
+        self._begin([])
+
     def seek(self, limit: int, origin: int) -> bool:
         """Seek to the last clean keyframe at or before `limit` where that saves reading; tell whether a run begins."""
         position = self._last_dts if self._last_dts is not None else origin
-        if limit <= position or not self._would_seek(self._wanted[0], limit, origin):
+        if limit <= position or not self._would_seek(self.wanted[0], limit, origin):
             return False
         start = self._find_start(limit, position)
         if start is None:
@@ -85,7 +92,7 @@ class ReadAhead:
             return False
         entries = self._media.stream.index_entries
         found = entries.search_timestamp(limit)
-        return found < 0 or entries[found].timestamp > position
+        return found < 0 or not self._media.index_read or entries[found].timestamp > position
 
     def back_up(self, limit: int, origin: int) -> None:
         """Begin a run at the last clean keyframe at or before `limit`, also where that was read past already."""
@@ -141,7 +148,7 @@ class ReadAhead:
         """
         begun = self._begin_within(limit, anew=anew)
         while not self.ended and self._waiting_bytes < BUFFER_BYTES:
-            if self._waiting and (not self.timed or self._is_known(self._wanted[0])):
+            if self._waiting and (not self.timed or self._is_known(self.wanted[0])):
                 break
             held = self._read()
             if held is None:
@@ -213,7 +220,7 @@ class ReadAhead:
     @property
     def target(self) -> int | None:
         """The time of the frame at the wanted time, as far as packets tell."""
-        return self._target(self._wanted[0])
+        return self._target(self.wanted[0])
 
     def _target(self, wanted: int) -> int | None:
         place = bisect_right(self._shown, wanted)
@@ -222,12 +229,12 @@ class ReadAhead:
     @property
     def complete(self) -> bool:
         """Whether `target` is certain, and not the last frame's time."""
-        return self._exact and self._is_known(self._wanted[0]) and self.target not in {None, self._shown[-1]}
+        return self._exact and self._is_known(self.wanted[0]) and self.target not in {None, self._shown[-1]}
 
     @property
     def doubled(self) -> bool:
         """Whether several frames are at the time of `target`, or so their packets say."""
-        place = bisect_right(self._shown, self._wanted[0])
+        place = bisect_right(self._shown, self.wanted[0])
         return self.timed and self._exact and place > 1 and self._shown[place - 2] == self._shown[place - 1]
 
     def _is_known(self, wanted: int) -> bool:
@@ -240,12 +247,12 @@ class ReadAhead:
 
     def needs(self, pts: int) -> bool:
         """Tell whether the frame of a packet may be wanted itself, for which it may have to read on."""
-        place = bisect_left(self._wanted, pts)
+        place = bisect_left(self.wanted, pts)
         if not self._exact:
             return True
-        if place == len(self._wanted):
+        if place == len(self.wanted):
             return self._more
-        wanted = self._wanted[place]
+        wanted = self.wanted[place]
         while not self._is_known(wanted) and self._waiting_bytes < BUFFER_BYTES:
             held = self._read()
             if held is None:
@@ -259,9 +266,9 @@ class ReadAhead:
         Then what is wanted now was taken, and what is wanted next begins at another start, or there is no such thing,
         or it lies past the end.
         """
-        for wanted in self._wanted:
+        for wanted in self.wanted:
             if not self.is_taken(wanted):
-                return wanted != self._wanted[0] and (self._starts_anew(wanted, origin) or self._is_past(wanted))
+                return wanted != self.wanted[0] and (self._is_past(wanted) or self._starts_anew(wanted, origin))
         return not self._more
 
     def is_taken(self, wanted: int) -> bool:
@@ -274,6 +281,9 @@ class ReadAhead:
         return all(held.packet.pts != target for held in self._waiting)
 
     def _is_past(self, wanted: int) -> bool:
+        """Tell whether a time surely, or by the index probably, lies past the end."""
+        if self._latest is not None and wanted >= self._latest:
+            return True
         return self.end_pts is not None and wanted >= self.end_pts
 
     def _starts_anew(self, wanted: int, origin: int) -> bool:

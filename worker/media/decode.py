@@ -21,7 +21,7 @@ from worker.media.container import Media, VideoPacket, check_size
 from worker.media.decoder import Decoder, Spoiled, SpoiledError, sent_as
 from worker.media.geometry import NO_MARGINS, Margins
 from worker.media.plan import Limits
-from worker.media.timeline import has_order, key_packets
+from worker.media.timeline import has_order, indexed_end, key_packets, latest_pts
 
 TOLERANCE_S = Fraction(1, 1000)
 """Containers that count in milliseconds round times; at most half a frame."""
@@ -60,10 +60,13 @@ class FrameReader:
         self._limits = limits
         self._time_base = media.time_base
         self._exact = media.stream.codec_context.name not in HIDDEN
-        self._ahead = ReadAhead(media, timed=has_order(media), exact=self._exact)
+        timed = has_order(media)
+        self._latest_pts = latest_pts(media) if timed else None
+        self._ahead = ReadAhead(media, timed=timed, exact=self._exact, latest_pts=self._latest_pts)
         self._decoder = Decoder(media, limits)
         self._current: VideoFrame | None = None
         self._parted = False
+        self._end_pts: Fraction | None = None
         if not self._ahead.timed:
             self._decoder.change(Spoiled.UNORDERED)
         self.origin_pts = self._first_pts() if origin_pts is None else origin_pts
@@ -112,7 +115,9 @@ class FrameReader:
         Before the first frame: the first; after the end: the last. `then_s` are the times that are wanted next, as far
         as they are known, in order; without `more` they are all. Raises `CorruptMedia` when nothing decodes.
         """
-        self._go_to(self._aim(time_s, then_s, more=more))
+        threshold = self._aim(time_s, then_s, more=more)
+        self._expect(threshold)
+        self._go_to(threshold)
         return self.current()
 
     def ended_by(self, time_s: Fraction, then_s: Sequence[Fraction] = (), *, more: bool = True) -> Fraction | None:
@@ -126,13 +131,31 @@ class FrameReader:
         try:
             if self._reached(threshold):
                 return None
-            self._read_on(threshold)
+            self._expect(self._latest_pts)
+            end_pts = self._indexed_end(threshold)
+            if end_pts is None:
+                self._read_on(threshold)
+                end_pts = self._ahead.end_pts
         except SpoiledError as spoiled:
             self._again(spoiled)
-        end_pts = self._ahead.end_pts
+            return None
         if end_pts is None or self._media.read_errors or time_s + self.tolerance_s < self.seconds(end_pts):
             return None
         return self.seconds(end_pts)
+
+    def _indexed_end(self, threshold: int) -> Fraction | None:
+        """Find the end from the last packets, once a time is wanted that is hardly before it."""
+        if self._end_pts is None and self._latest_pts is not None and self._latest_pts <= threshold:
+            self._end_pts = indexed_end(self._media)
+            self._ahead.lose_place()
+            self._parted = True
+        return self._end_pts
+
+    def _expect(self, limit: int | None) -> None:
+        """Announce what has to be read: for all that is wanted but what may lie past the end, unless up to `limit`."""
+        ends = [pts for pts in (self._latest_pts, limit) if pts is not None]
+        wanted = self._ahead.wanted
+        self._media.expect([pts for pts in wanted if pts <= max(ends)] if ends else wanted)
 
     def _aim(self, time_s: Fraction, then_s: Sequence[Fraction], *, more: bool) -> int:
         wanted = [self.threshold(each) for each in (time_s, *then_s)]

@@ -71,29 +71,44 @@ def end_pts(media: Media) -> Fraction | None:
     """
     if not has_order(media):
         return None
-    if (end := _indexed_end(media)) is not None:
+    if (end := indexed_end(media)) is not None:
         return end
     if media.seekable and not media.seek(2**62):
         media.rewind()
     return _last_end(media)[1]
 
 
-def _indexed_end(media: Media) -> Fraction | None:
-    """Find the end of an MP4 from its last packets alone; None where later frames may lie before them.
+def latest_pts(media: Media) -> int | None:
+    """Tell when the last frame of an MP4 is shown by its index, None where that tells nothing. Reads nothing.
 
     Frames are shown by the time between the first packet and its frame later than packets are decoded.
     """
-    entries = media.stream.index_entries
-    start, count = media.stream.start_time, len(entries)
-    place = count - 2 * media.stream.codec_context.has_b_frames - SPARE_PACKETS
-    if media.format_name != "mov" or start is None or place <= 0:
+    entries, start = media.stream.index_entries, media.stream.start_time
+    if media.format_name != "mov" or start is None or len(entries) <= _last_packets(media):
         return None
+    return entries[len(entries) - 1].timestamp + start - entries[0].timestamp
+
+
+def indexed_end(media: Media) -> Fraction | None:
+    """Find the end of an MP4 from its last packets alone; None where later frames may lie before them.
+
+    Leaves the media at its end.
+    """
+    latest = latest_pts(media)
+    if latest is None:
+        return None
+    entries = media.stream.index_entries
+    place = len(entries) - _last_packets(media)
+    dts = entries[place].timestamp
     media.expect_from(place)
-    latest = entries[count - 1].timestamp + start - entries[0].timestamp
-    if not media.seek_packet(entries[place].timestamp):
+    if not media.seek_packet(dts):
         return None
     last, end = _last_end(media)
     return end if last is not None and last >= latest else None
+
+
+def _last_packets(media: Media) -> int:
+    return 2 * media.stream.codec_context.has_b_frames + SPARE_PACKETS
 
 
 def _last_end(media: Media) -> tuple[int | None, Fraction | None]:
