@@ -21,11 +21,18 @@ def capture_in_parts(file, plan, times_s, video_end_s=None):
 
 
 def results(events):
-    """What is the same however a capture is done: each entry's images in their order, and how it ended."""
+    """What is the same however a capture is done: each entry's images in their order, and how it ended.
+
+    But for the words of an entry of keyframes that has none: whether it starts past the end, parts need not find out.
+    """
     *others, report = events
     images = sorted((event for event in others if isinstance(event, Image)), key=lambda image: image.entry)
     ends = [
-        (each.count, each.requested, {warn.code for warn in each.warnings}, each.error_code, each.error_message)
+        (each.count, each.requested, {warn.code for warn in each.warnings}, each.error_code, _words(each.error_message))
         for each in report.entries
     ]
     return images, ends
+
+
+def _words(message):
+    return "no keyframe" if "no frame decodes on its own" in message or "past the end" in message else message

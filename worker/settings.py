@@ -148,7 +148,9 @@ class Pool(_Section):
     max_tasks: int = Field(100, ge=1, description="Tasks after which a decoder process is replaced.")
     memory_bytes: int = Field(1024 * MIB, ge=64 * MIB, description="Resident memory above which a decoder is killed.")
     soft_time_limit_s: float = Field(
-        600, gt=0, description="Time in a decoder, waiting for the store included, that an attempt may take."
+        600,
+        gt=0,
+        description="Time in a decoder, waiting for the store included, that an attempt may take; or each part of one.",
     )
     hard_time_limit_s: float = Field(
         660, gt=0, description="Time in a decoder after which it is killed, whatever it does."

@@ -141,7 +141,7 @@ class EntryRun:
 
     def take(self, shot: Shot) -> Iterator[Image]:
         """Take the frame at the wanted time; yields its image if it is kept and ready."""
-        if self.wanted_s is None or self._is_of_another_part(shot):
+        if self.wanted_s is None:
             return
         asked = self._asked(self.wanted_s, shot)
         if self._is_keyframe_missed(asked, shot):
@@ -151,6 +151,8 @@ class EntryRun:
             ends = [end for end in (self.timeline.end_s, shot.end_s) if end is not None]
             if self._is_past_end(asked, min(ends, default=None)):
                 self.wanted_s = None
+                return
+            if self._is_of_another_part(shot):
                 return
             self._count_sample()
             yield from self._keep(Choice(shot, asked))
