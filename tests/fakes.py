@@ -91,6 +91,19 @@ class MemoryStore:
         self.journal.append(f"write {location.key}")
         return etag
 
+    async def write_if(self, location: Location, data: bytes, content_type: str, etag: str | None) -> bool:
+        self.check_write(location)
+        with observed(self._on_request, "write_if") as transfer:
+            await self.before("write_if", location.key)
+            there = self.objects.get((location.bucket, location.key))
+            stored = (there.etag if there else None) == etag
+            if stored:
+                tag = hashlib.md5(data, usedforsecurity=False).hexdigest()
+                self.objects[location.bucket, location.key] = StoredObject(data, content_type, tag)
+            transfer.bytes_out = len(data)
+        self.journal.append(f"write_if {location.key}" if stored else f"keep {location.key}")
+        return stored
+
     def _find(self, location: Location) -> StoredObject:
         try:
             return self.objects[location.bucket, location.key]

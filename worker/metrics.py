@@ -17,7 +17,7 @@ OUTCOMES = ("succeeded", "failed", "canceled", "postponed")
 STAGES = ("stat", "probe", "decode", "encode", "upload", "announce")
 RESTARTS = ("recycled", "crashed", "timeout", "memory", "canceled")
 OPERATIONS = (
-    "check", "stat", "read", "write", "create_upload", "write_part", "complete_upload", "abort_upload",
+    "check", "stat", "read", "write", "write_if", "create_upload", "write_part", "complete_upload", "abort_upload",
 )  # fmt: skip
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 WAITS = (0.1, 0.5, 1, 5, 15, 30, 60, 120, 300, 600, 1800, 3600, 14400)
@@ -42,6 +42,9 @@ class Metrics:
             "tasks_parked", "Messages put on the dead-letter exchange, by error code.", code=tuple(Code)
         )
         self.joined = self._counter("deliveries_joined", "Deliveries of a task that was under way here already.")
+        self.deduplicated = self._counter(
+            "deliveries_deduplicated", "Deliveries of a task that was over already, as its record told."
+        )
         self.requeued = self._counter(
             "messages_requeued", "Messages given back unsettled: the broker confirmed nothing, or after a bug."
         )

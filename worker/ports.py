@@ -47,6 +47,14 @@ class ObjectStore(Protocol):
         """Store an object, replacing any other under its key; returns its entity tag."""
         ...
 
+    async def write_if(self, location: Location, data: bytes, content_type: str, etag: str | None) -> bool:
+        """Store an object only if the one under its key has `etag`, or with None only if there is none.
+
+        Tells whether it was stored. Of several at once that expect the same, one stores. Raises `InvalidArgument` where
+        the store says that it cannot do this; some that cannot store the object all the same and do not say so.
+        """
+        ...
+
 
 class ByteSource(Protocol):
     """The bytes of one open source, as a decoder reads them."""

@@ -24,20 +24,31 @@ _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\\\ud800-\udfff]")
 
 @dataclass(frozen=True, slots=True)
 class AllowedBuckets:
-    """The buckets that may be read and those that may be written; none listed: all."""
+    """The buckets that may be read and those that may be written; none listed: all.
+
+    What lies below `reserved` is the worker's own, and for no task to read or write.
+    """
 
     sources: tuple[str, ...] = ()
     targets: tuple[str, ...] = ()
+    reserved: Location | None = None
 
     def check_read(self, location: Location) -> None:
         """Raise `AccessDenied` or `InvalidArgument` unless `location` may be read."""
         _check_bucket(location, self.sources, "read", "source_buckets")
         check_key(location)
+        self._check_reserved(location)
 
     def check_write(self, location: Location) -> None:
         """Raise `AccessDenied` or `InvalidArgument` unless `location` may be written."""
         _check_bucket(location, self.targets, "written", "target_buckets")
         check_key(location)
+        self._check_reserved(location)
+
+    def _check_reserved(self, location: Location) -> None:
+        own = self.reserved
+        if own and location.bucket == own.bucket and f"{location.key}/".startswith(f"{own.key}/"):
+            raise TaskError(Code.ACCESS_DENIED, f"{location} is where the worker keeps its records: use another prefix")
 
 
 def _check_bucket(location: Location, allowed: tuple[str, ...], use: str, setting: str) -> None:

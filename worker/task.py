@@ -59,7 +59,10 @@ class Template:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A valid task. `body` is the message as received, which events echo; `created_at` feeds `{t_*}` (UTC)."""
+    """A valid task. `body` is the message as received, which events echo; `created_at` feeds `{t_*}` (UTC);
+
+    `run` tells one replay of the task from another, and is empty for the first run.
+    """
 
     id: str
     project: str
@@ -71,6 +74,7 @@ class Task:
     created_at: datetime
     attempt: int
     crashes: int
+    run: str
     traceparent: str
     tracestate: str
     body: bytes
@@ -122,9 +126,10 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Canceled:
-    """Someone asked for the task to end."""
+    """Someone asked for the task to end. `entries` lists what was written all the same."""
 
     error: TaskError
+    entries: tuple[EntryResult, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,33 +40,32 @@ def new_store(request, tmp_path):
 
 def _local(root):
     @asynccontextmanager
-    async def new(*, sources=(), targets=(), on_request=unobserved):
-        yield LocalStore(root, allowed=AllowedBuckets(sources, targets), on_request=on_request)
+    async def new(*, sources=(), targets=(), reserved=None, on_request=unobserved):
+        yield LocalStore(root, allowed=AllowedBuckets(sources, targets, reserved), on_request=on_request)
 
     return new
 
 
 def _memory(objects):
     @asynccontextmanager
-    async def new(*, sources=(), targets=(), on_request=unobserved):
-        yield MemoryStore(objects, allowed=AllowedBuckets(sources, targets), on_request=on_request)
+    async def new(*, sources=(), targets=(), reserved=None, on_request=unobserved):
+        yield MemoryStore(objects, allowed=AllowedBuckets(sources, targets, reserved), on_request=on_request)
 
     return new
 
 
 def _s3(server):
     @asynccontextmanager
-    async def new(*, sources=(), targets=(), on_request=unobserved):
+    async def new(*, sources=(), targets=(), reserved=None, on_request=unobserved):
         settings = Store(
             kind="s3",
             endpoint_url=server.endpoint,
             access_key_id=server.access_key,
             secret_access_key=server.secret_key,
             multipart_bytes=5 * MIB,
-            source_buckets=sources,
-            target_buckets=targets,
         )
-        async with S3Store(settings, on_request=on_request) as store:
+        allowed = AllowedBuckets(sources, targets, reserved)
+        async with S3Store(settings, allowed=allowed, on_request=on_request) as store:
             yield store
 
     return new
@@ -210,6 +209,46 @@ async def test_a_reader_sees_whole_objects_only(store, at):
 async def _write_all(store, location, versions):
     for data in versions:
         await store.write(location, data, "")
+
+
+async def test_of_those_who_create_an_object_at_once_one_does(store, at):
+    stored = await asyncio.gather(
+        *(store.write_if(at("a/new"), bytes([n]) * 100, "text/plain", None) for n in range(8))
+    )
+    assert sorted(stored) == [False] * 7 + [True]
+    info = await store.stat(at("a/new"))
+    data = await store.read(at("a/new"), 0, 200, info.etag)
+    assert data == bytes([stored.index(True)]) * 100
+    assert not await store.write_if(at("a/new"), b"late", "", None)
+    assert await store.stat(at("a/new")) == info
+
+
+async def test_of_those_who_replace_an_object_at_once_one_does(store, at):
+    etag = await store.write(at("new"), b"old", "")
+    stored = await asyncio.gather(*(store.write_if(at("new"), bytes([n]) * 100, "", etag) for n in range(8)))
+    assert sorted(stored) == [False] * 7 + [True]
+    info = await store.stat(at("new"))
+    assert info.etag != etag
+    assert await store.read(at("new"), 0, 200, info.etag) == bytes([stored.index(True)]) * 100
+
+
+async def test_an_object_that_is_not_there_is_not_replaced(store, at):
+    assert not await store.write_if(at("none"), b"data", "", "d41d8cd98f00b204e9800998ecf8427e")
+    await refused(store.stat(at("none")), Code.RESOURCE_NOT_FOUND)
+
+
+async def test_what_is_the_workers_own_is_for_no_task(new_store, at):
+    own = at("records")
+    async with new_store(reserved=own) as store:
+        for key in ("records", "records/ab/c.json"):
+            for attempt in (
+                store.stat(at(key)),
+                store.read(at(key), 0, 1, ""),
+                store.write(at(key), b"", ""),
+                store.write_if(at(key), b"", "", None),
+            ):
+                assert "the worker keeps its records" in await refused(attempt, Code.ACCESS_DENIED)
+        await store.write(at("records-of-mine/x"), b"", "")
 
 
 async def test_only_allowed_buckets_are_read_and_written(new_store, at):

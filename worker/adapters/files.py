@@ -7,10 +7,11 @@ few system calls: each lets other threads run, and to come back costs more than 
 
 import asyncio
 import errno
+import fcntl
 import os
 import secrets
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
@@ -84,6 +85,15 @@ class LocalStore:
             transfer.bytes_out = len(data)
             return etag
 
+    async def write_if(self, location: Location, data: bytes, content_type: str, etag: str | None) -> bool:
+        """Write a file aside and give it its name if the one of that name is as expected."""
+        del content_type
+        self.check_write(location)
+        with observed(self._on_request, "write_if") as transfer:
+            stored = await asyncio.to_thread(self._write_if, location, data, etag)
+            transfer.bytes_out = len(data)
+            return stored
+
     def _check(self) -> None:
         os.close(_opened(self._root))
 
@@ -109,6 +119,23 @@ class LocalStore:
             name = location.key.rpartition("/")[2]
             _refuse_special(directory, name)
             return _replace(directory, next(self._partials), name, data)
+
+    def _write_if(self, location: Location, data: bytes, etag: str | None) -> bool:
+        with (
+            _errors_of(self._root, location, _WRITE_CODES),
+            _directory_of(self._root, location, create=True) as directory,
+        ):
+            name = location.key.rpartition("/")[2]
+            if etag is None:
+                with suppress(FileExistsError):
+                    _replace(directory, next(self._partials), name, data, publish=_publish_new)
+                    return True
+                return False
+            fcntl.flock(directory, fcntl.LOCK_EX)  # among those who replace; let go when the directory is closed
+            if _tag_of(directory, name) != etag:
+                return False
+            _replace(directory, next(self._partials), name, data)
+            return True
 
 
 def _opened(root: Path) -> int:
@@ -210,8 +237,29 @@ def _refuse_unless_regular(mode: int) -> None:
         raise PermissionError(errno.EACCES, "it is a link, pipe, socket or device, not a file")
 
 
-def _replace(directory: int, partial: str, name: str, data: bytes) -> str:
-    """Write the hidden file `partial`, flush it to the disk, rename it to `name`; returns its tag.
+def _tag_of(directory: int, name: str) -> str:
+    """Tell the tag of a file by its name; empty if there is none."""
+    try:
+        return _tag(os.stat(name, dir_fd=directory, follow_symlinks=False))
+    except FileNotFoundError:
+        return ""
+
+
+def _publish(directory: int, partial: str, name: str) -> None:
+    """Give a file that is complete its name, whoever had it before."""
+    os.replace(partial, name, src_dir_fd=directory, dst_dir_fd=directory)
+
+
+def _publish_new(directory: int, partial: str, name: str) -> None:
+    """Give a file that is complete its name. Raises `FileExistsError` if another has it, and changes nothing then."""
+    os.link(partial, name, src_dir_fd=directory, dst_dir_fd=directory, follow_symlinks=False)
+    os.unlink(partial, dir_fd=directory)
+
+
+def _replace(
+    directory: int, partial: str, name: str, data: bytes, publish: Callable[[int, str, str], None] = _publish
+) -> str:
+    """Write the hidden file `partial`, flush it to the disk, and `publish` it as `name`; returns its tag.
 
     Flushed, since the task is acknowledged on the strength of it: after a power failure a renamed file that was not
     flushed may be empty, and a rename may be forgotten unless its directory is flushed too.
@@ -226,7 +274,7 @@ def _replace(directory: int, partial: str, name: str, data: bytes) -> str:
             tag = _tag(os.fstat(descriptor))
         finally:
             os.close(descriptor)
-        os.replace(partial, name, src_dir_fd=directory, dst_dir_fd=directory)
+        publish(directory, partial, name)
     except BaseException:
         os.unlink(partial, dir_fd=directory)
         raise

@@ -27,6 +27,7 @@ CONNECT_TIMEOUT_S = 10
 
 _PARTIAL_CONTENT = 206
 _PAST_THE_END = 416
+_PRECONDITION_FAILED = 412
 
 # Their DEBUG logs show key ids and session tokens.
 _TALKATIVE = ("botocore", "aiobotocore", "urllib3", "aiohttp")
@@ -35,9 +36,11 @@ _TALKATIVE = ("botocore", "aiobotocore", "urllib3", "aiohttp")
 class S3Store:
     """Implements `ports.ObjectStore`; usable while entered as a context manager."""
 
-    def __init__(self, settings: Store, *, on_request: OnRequest = unobserved) -> None:
+    def __init__(
+        self, settings: Store, *, allowed: AllowedBuckets | None = None, on_request: OnRequest = unobserved
+    ) -> None:
         self._settings = settings
-        self._allowed = AllowedBuckets(settings.source_buckets, settings.target_buckets)
+        self._allowed = allowed or AllowedBuckets(settings.source_buckets, settings.target_buckets)
         self._on_request = on_request
         self._slots = asyncio.Semaphore(settings.max_concurrency)
         self._resources = AsyncExitStack()
@@ -108,6 +111,22 @@ class S3Store:
             answer = await self._client.put_object(**names, Body=data, ContentType=content_type)
             transfer.bytes_out = len(data)
         return _unquoted(answer["ETag"])
+
+    async def write_if(self, location: Location, data: bytes, content_type: str, etag: str | None) -> bool:
+        """Store an object in one request, on a condition that the store checks."""
+        self.check_write(location)
+        condition = {"IfNoneMatch": "*"} if etag is None else {"IfMatch": f'"{etag}"'}
+        names = {"Bucket": location.bucket, "Key": location.key}
+        async with self._request("write_if", location) as transfer:
+            try:
+                await self._client.put_object(**names, **condition, Body=data, ContentType=content_type)
+            except ClientError as error:
+                # An object that should be there and is not gives the second.
+                if status_of(error) == _PRECONDITION_FAILED or (etag and code_of(error) == "NoSuchKey"):
+                    return False
+                raise
+            transfer.bytes_out = len(data)
+        return True
 
     @asynccontextmanager
     async def _request(self, operation: str, what: Location | str) -> AsyncIterator[Transfer]:

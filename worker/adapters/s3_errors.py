@@ -33,6 +33,7 @@ _PASSING = frozenset(
     }
     | {"SlowDown", "ExpiredToken", "TokenRefreshRequired", "RequestTimeTooSkewed"}
 )
+_NOT_IMPLEMENTED = 501
 BAD_CREDENTIALS = frozenset(
     {"InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken", "RequestTimeTooSkewed"}
     | {"AuthorizationHeaderMalformed"}
@@ -93,7 +94,7 @@ def _error_of_answer(what: str, error: ClientError) -> TaskError:
     status, code = status_of(error), code_of(error)
     detail = error.response.get("Error", {}).get("Message", "")
     answer = f"the store answered {status} {code}: {detail}" if code != str(status) else f"{status} {detail}"
-    if status >= 500 or code in _PASSING:
+    if (status >= 500 and status != _NOT_IMPLEMENTED) or code in _PASSING:
         return TaskError(Code.STORAGE_UNAVAILABLE, f"{what}: {answer}", retryable=True)
     if status == 412:
         return TaskError(

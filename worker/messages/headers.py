@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-ATTEMPT, CRASHES, CREATED = "x-attempt", "x-crashes", "x-created"
+ATTEMPT, CRASHES, CREATED, RUN = "x-attempt", "x-crashes", "x-created", "x-run"
 TRACEPARENT, TRACESTATE = "traceparent", "tracestate"
 NAMESPACE = uuid.UUID("0d0e1b1c-8d3f-5c0a-9a55-6a4b5a1f7c2e")
 MAX_COUNT = 1000
@@ -17,6 +17,7 @@ MAX_COUNT = 1000
 _TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 _TRACESTATE = re.compile(r"[\x20-\x7e]{1,512}")
 _MESSAGE_ID = re.compile(r"[^\x00-\x1f\x7f]{1,255}")
+_RUN = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 
 
 def task_id(body: bytes, message_id: str | None) -> str:
@@ -38,6 +39,12 @@ def count(headers: Mapping[str, object], name: str, lowest: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not lowest <= value <= MAX_COUNT:
         return lowest
     return value
+
+
+def run(headers: Mapping[str, object]) -> str:
+    """Read which run of its task a message is for; empty for the first, which nobody has replayed."""
+    value = _text(headers.get(RUN))
+    return value if _RUN.fullmatch(value) else ""
 
 
 def trace(headers: Mapping[str, object]) -> tuple[str, str]:

@@ -75,6 +75,7 @@ def parse_task(
         created_at=created_at,
         attempt=head.count(headers, head.ATTEMPT, 1),
         crashes=head.count(headers, head.CRASHES, 0),
+        run=head.run(headers),
         traceparent=traceparent,
         tracestate=tracestate,
         body=body,
