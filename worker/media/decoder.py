@@ -23,7 +23,7 @@ from av.video.frame import VideoFrame
 from worker.errors import Code, TaskError
 from worker.media.access import Access
 from worker.media.clock import BestEffort
-from worker.media.container import Media, VideoPacket
+from worker.media.container import DISCONTINUOUS, Media, VideoPacket
 from worker.media.plan import Limits
 from worker.media.presentation import coded_aspect
 
@@ -144,6 +144,9 @@ class Decoder:
         self._sent.append(sent)
         self._start = self._start or sent
         self._judge(sent)
+        if packet.is_corrupt and self._media.format_name not in DISCONTINUOUS:
+            self._damage(sent)  # it is cut short, which some decoders do not notice
+            return
         self._count(1)
         self._decode(packet, sent)
 
