@@ -75,7 +75,7 @@ class Expected:
     def __init__(self, file: BinaryIO, stream: VideoStream, format_name: str) -> None:
         self._expect: Callable[[Sequence[Range]], None] | None = getattr(file, "expect", None)
         self._stream = stream
-        self._find = {"mov": self._samples, "matroska": self._clusters}.get(format_name)
+        self._format_name = format_name
         self._near = int(READ_THROUGH_S / (stream.time_base or 1))
         self._told = bytearray()  # by place in the index of an MP4: 1 for what was announced
         self._until: dict[int, int] = {}  # by keyframe of Matroska: where what was announced ends
@@ -85,9 +85,11 @@ class Expected:
 
     def times(self, thresholds: Sequence[int]) -> None:
         """Announce the packets from which the frames at ascending times (pts) are decoded."""
-        if self._expect is None or self._find is None:
+        # Not kept: with a bound method of its own it would be a cycle, and keep the stream's decoder and its pictures.
+        find = {"mov": self._samples, "matroska": self._clusters}.get(self._format_name)
+        if self._expect is None or find is None:
             return
-        found = [one for threshold in thresholds for one in self._find(self._stream.index_entries, threshold)]
+        found = [one for threshold in thresholds for one in find(self._stream.index_entries, threshold)]
         self._tell(found)
 
     def keys(self, dts: int) -> None:
