@@ -197,6 +197,20 @@ class Events(_Section):
     progress_interval_s: float = Field(1.0, ge=0.1, description="At most one progress event in this time.")
 
 
+class RecordSettings(_Section):
+    """The result records: how each task ended, one object for each."""
+
+    uri: str = Field(
+        "",
+        pattern=r"^$|^(file|s3|oss)://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9_.=-]*[A-Za-z0-9_=-]){1,8}$",
+        description="Bucket and prefix of the records in the worker's store, such as `s3://bucket/records`, "
+        "which no task may read or write; empty: none are kept.",
+    )
+    hold_s: float = Field(
+        240, ge=0, description="Time that a task waits in the worker for the records; then it goes to a delay queue."
+    )
+
+
 class Http(_Section):
     """Health and metrics."""
 
@@ -217,6 +231,7 @@ class Settings(BaseSettings):
     limits: LimitSettings = LimitSettings()
     retry: Retry = Retry()
     events: Events = Events()
+    records: RecordSettings = RecordSettings()
     http: Http = Http()
     drain_timeout_s: float = Field(25, ge=0, description="Time that running tasks get to finish after SIGTERM.")
     log_format: Literal["auto", "json", "console"] = Field("auto", description="`auto`: JSON unless on a terminal.")
