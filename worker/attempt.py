@@ -2,7 +2,8 @@
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TypeVar
 
@@ -23,7 +24,8 @@ _Built = TypeVar("_Built")
 class Attempt:
     """One attempt. `deliveries` are all copies of its message that were delivered meanwhile, to be settled with it;
 
-    `told_s` is when progress was last announced, on the performance counter.
+    `told_s` is when progress was last announced, on the performance counter; `source_etag` what was read. `scope` is
+    what a request to cancel ends.
     """
 
     task: Task
@@ -31,6 +33,13 @@ class Attempt:
     started_at: datetime
     uploads: Uploads
     told_s: float = 0.0
+    source_etag: str = ""
+    scope: asyncio.Timeout = field(default_factory=lambda: asyncio.timeout(None))
+
+    def cancel(self) -> None:
+        """End what goes on inside `scope`; once that is over, this does nothing."""
+        with suppress(RuntimeError):
+            self.scope.reschedule(asyncio.get_running_loop().time())
 
     async def written(self, build: Callable[[], _Built]) -> _Built:
         """Write down what came of the attempt, in a thread if it is long: the loop has heartbeats to answer."""

@@ -1,24 +1,27 @@
-"""One task, start to finish: attempt, announce, settle, count. Knows ports only."""
+"""One task, start to finish: attempt, record, announce, settle, count. Knows ports only."""
 
 import asyncio
 from collections.abc import Callable
-from contextlib import aclosing
-from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
+from socket import gethostname
 from time import perf_counter
 
 import structlog
 
-from worker.attempt import Attempt, capture_plan, log_names, outputs
-from worker.errors import Code, TaskError
-from worker.media.plan import Image, Progress, Report
-from worker.messages import Event, Running, build_event, build_result, identify, invalid_message_event, parse_task
+from worker import __version__
+from worker.attempt import Attempt, log_names
+from worker.errors import TaskError
+from worker.execution import Execution
+from worker.messages import build_result, identify, invalid_message_event, parse_task
 from worker.messages.headers import ATTEMPT, CRASHES, CREATED, trace
-from worker.metrics import STAGES, Metrics, code_label
-from worker.ports import Announcer, BrokerLostError, DecoderPool, Delivery, ObjectInfo, ObjectStore, SourceOpener
+from worker.messages.record import CancelRequest, Record, digest, ending, used_for_another, write_about
+from worker.metrics import Metrics, code_label
+from worker.ports import Announcer, BrokerLostError, DecoderPool, Delivery, ObjectStore, SourceOpener
+from worker.records import Found, NoRecords, Records, RecordsLostError
 from worker.settings import Settings
-from worker.task import Canceled, Completed, Failed, Outcome, Postponed, RetryPolicy, Task
+from worker.task import Canceled, Completed, Failed, Outcome, Postponed, Task
+from worker.telling import Teller
 from worker.uploads import Uploads
 
 log = structlog.stdlib.get_logger(__name__)
@@ -27,7 +30,7 @@ LABELS = {Completed: "succeeded", Failed: "failed", Canceled: "canceled", Postpo
 
 
 class Handler:
-    """Turns deliveries into stored images and events. One for the life of the worker."""
+    """Turns deliveries into stored images, records and events. One for the life of the worker."""
 
     def __init__(
         self,
@@ -38,18 +41,24 @@ class Handler:
         announcer: Announcer,
         settings: Settings,
         metrics: Metrics,
+        records: Records | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._store = store
-        self._open_source = open_source
-        self._decoders = decoders
-        self._announcer = announcer
+        self._records = records or NoRecords()
+        self._teller = Teller(announcer, settings.events, clock)
+        self._execution = Execution(
+            store=store,
+            open_source=open_source,
+            decoders=decoders,
+            teller=self._teller,
+            settings=settings,
+            metrics=metrics,
+        )
         self._settings = settings
         self._metrics = metrics
         self._now = clock
-        retry = settings.retry
-        self._policy = RetryPolicy(retry.delays_s, retry.max_attempts, retry.crash_attempts)
-        self._running: dict[str, Attempt] = {}
+        self._running: dict[tuple[str, str], Attempt] = {}
 
     async def handle(self, delivery: Delivery) -> None:
         """Do one task and settle its message. What cannot be settled goes back, for the broker to deliver it again:
@@ -69,6 +78,17 @@ class Handler:
             self._metrics.requeued.inc()
             await asyncio.gather(*(each.give_back() for each in deliveries))
 
+    async def cancel(self, task_id: str) -> None:
+        """End a task as canceled: at once if it runs here, otherwise when its message comes, unless it is over."""
+        here = [attempt for (name, _), attempt in self._running.items() if name == task_id]
+        log.info("told to cancel a task", task_id=task_id, running=bool(here))
+        for attempt in here:
+            attempt.cancel()
+        try:
+            await self._records.cancel(task_id)
+        except RecordsLostError as error:
+            log.warning("the request to cancel is not on record", task_id=task_id, error=error.message)
+
     async def _handle(self, deliveries: list[Delivery]) -> None:
         """Attempt, publish, settle, count. `deliveries` begins with one; copies of it that come meanwhile are added."""
         received = self._now()
@@ -77,20 +97,21 @@ class Handler:
             if self._joined(task, deliveries[0]):
                 return
         except TaskError as error:
-            await self._refuse(deliveries[0], error)
+            count = await self._refuse(deliveries[0], error)
+            await deliveries[0].ack()
+            count()
             return
         if (sent := deliveries[0].timestamp) and task.attempt == 1:
             self._metrics.wait_seconds.observe(max((received - sent).total_seconds(), 0))
         attempt = Attempt(task, deliveries, received, Uploads(self._store, task, self._settings.pool.inflight_bytes))
-        self._running[task.id] = attempt
+        self._running[task.id, task.run] = attempt
         names = {"project": task.project, "attempt": task.attempt}
         with structlog.contextvars.bound_contextvars(**names), self._metrics.in_flight.track_inprogress():
             try:
-                outcome = await self._attempt(attempt)
-                await self._publish(attempt, outcome)
+                count = await self._done(attempt)
                 for each in deliveries:
                     await each.ack()
-                self._count(attempt, outcome)
+                count()
             finally:
                 self._close(attempt)
 
@@ -106,11 +127,11 @@ class Handler:
 
     def _joined(self, task: Task, delivery: Delivery) -> bool:
         """Let a second delivery of what runs here wait for that run. Raises for the id of another message."""
-        running = self._running.get(task.id)
+        running = self._running.get((task.id, task.run))
         if running is None:
             return False
         if running.task.body != task.body:
-            raise TaskError(Code.INVALID_ARGUMENT, f"TaskId {task.id} was used for another message")
+            raise used_for_another(task.id)
         running.deliveries.append(delivery)
         self._metrics.joined.inc()
         log.info("delivered again while under way")
@@ -118,157 +139,126 @@ class Handler:
 
     def _close(self, attempt: Attempt) -> None:
         """Let no further delivery join the attempt; one that comes now starts another."""
-        if self._running.get(attempt.task.id) is attempt:
-            del self._running[attempt.task.id]
+        if self._running.get((attempt.task.id, attempt.task.run)) is attempt:
+            del self._running[attempt.task.id, attempt.task.run]
 
-    async def _refuse(self, delivery: Delivery, error: TaskError) -> None:
+    async def _done(self, attempt: Attempt) -> Callable[[], None]:
+        """Bring the task to where its message may be acknowledged; returns how to count that."""
+        try:
+            return await self._ended(attempt)
+        except RecordsLostError as error:
+            return await self._postponed(attempt, self._waiting(attempt.task, error))
+        except TaskError as error:
+            return await self._refuse(attempt.deliveries[-1], error)
+
+    async def _ended(self, attempt: Attempt) -> Callable[[], None]:
+        """Do what is left to do for a task: all of it, only to tell how it ended, or to end it."""
+        found, outcome = await self._outcome(attempt)
+        match outcome:
+            case Record():
+                await self._replay(attempt, outcome)
+                return self._repeated(outcome)
+            case Postponed():
+                return await self._postponed(attempt, outcome)
+            case _:
+                return await self._finished(attempt, outcome, found)
+
+    async def _outcome(self, attempt: Attempt) -> tuple[Found | None, Outcome | Record]:
+        """Find out how the task ended, or make an attempt at it; a request to cancel ends both."""
+        task = attempt.task
+        found: Found | None = None
+        try:
+            async with attempt.scope:
+                found = await self._records.find(task)
+                match found:
+                    case Found(Record() as record) if record.answers(digest(task.body), task.run):
+                        return found, record
+                    case Found(CancelRequest()):
+                        pass
+                    case _:
+                        return found, await self._execution.attempt(attempt)
+        except TimeoutError:
+            if not attempt.scope.expired():
+                raise
+        return found, await self._execution.canceled(attempt)
+
+    async def _finished(
+        self, attempt: Attempt, outcome: Completed | Failed | Canceled, found: Found | None
+    ) -> Callable[[], None]:
+        """Commit how the task ended, then tell it; if another worker was first, what that one committed."""
+        task = attempt.task
+        event = await self._teller.written(attempt, outcome)
+        status, error = ending(outcome)
+        code, message = (error.code, error.message) if error else ("", "")
+        own = Record(task.id, status, code, message, digest(task.body), (task.run,), event)
+        describe = partial(attempt.written, partial(self._about, attempt, outcome))
+        record = await self._records.commit(task, own, found, describe)
+        await self._replay(attempt, record)
+        if record.event != event:
+            return self._repeated(record)
+        match outcome:
+            case Failed():
+                log.error("failed", code=code, error=message)
+            case Completed(entries):
+                log.info("succeeded", frames=sum(len(entry.frames) for entry in entries))
+            case Canceled():
+                log.info("canceled")
+        return partial(self._count, attempt, outcome)
+
+    def _about(self, attempt: Attempt, outcome: Outcome) -> bytes:
+        """Write what a record tells beside the end itself."""
+        task = attempt.task
+        result = build_result(task, outcome, started_at=attempt.started_at, now=self._now())
+        return write_about(
+            result, attempt=task.attempt, source_etag=attempt.source_etag, worker=gethostname(), version=__version__
+        )
+
+    async def _replay(self, attempt: Attempt, record: Record) -> None:
+        """Tell how the task ended, in the words of its record, and park its message if it failed; all confirmed."""
+        started = perf_counter()
+        await self._teller.announce(record.event)
+        if record.status == "Failed":
+            await attempt.deliveries[-1].park(record.code, record.message)
+        self._metrics.observe_stage("announce", perf_counter() - started)
+
+    def _repeated(self, record: Record) -> Callable[[], None]:
+        log.info("told again how the task ended", status=record.status, code=record.code)
+        return self._metrics.deduplicated.inc
+
+    async def _postponed(self, attempt: Attempt, outcome: Postponed) -> Callable[[], None]:
+        """Announce another attempt and put a copy of the message where it waits for it, both confirmed."""
+        started = perf_counter()
+        await self._teller.tell(attempt, outcome, confirm=True)
+        self._close(attempt)  # the next delivery may be the copy, which must not be acknowledged with this one
+        created_at = attempt.task.created_at.isoformat()
+        headers: dict[str, str | int] = {ATTEMPT: outcome.attempt, CRASHES: outcome.crashes, CREATED: created_at}
+        await attempt.deliveries[-1].retry(outcome.delay_s, headers)
+        log.warning("postponed", delay_s=outcome.delay_s, next_attempt=outcome.attempt, code=outcome.error.code)
+        self._metrics.observe_stage("announce", perf_counter() - started)
+        return partial(self._count, attempt, outcome)
+
+    def _waiting(self, task: Task, error: TaskError) -> Postponed:
+        """Let a task wait for the records as long as waiting can be, at no attempt's cost."""
+        self._metrics.failures.labels(code_label(error.code)).inc()
+        return Postponed(error, max(self._settings.retry.delays_s), task.attempt, task.crashes)
+
+    async def _refuse(self, delivery: Delivery, error: TaskError) -> Callable[[], None]:
         """Announce and park a message that is no task, at once and for good."""
         identity = identify(delivery.body, delivery.message_id)
         log.warning("invalid message", project=identity.project, code=error.code, error=error.message)
         event = invalid_message_event(
             identity, error, settings=self._settings.events, now=self._now(), trace=trace(delivery.headers)
         )
-        await self._announce(event)
+        await self._teller.announce(event)
         reasons = [f"{each.path}: {each.message}" for each in error.problems]
         await delivery.park(error.code, "; ".join(reasons) or error.message)
-        await delivery.ack()
-        self._metrics.parked.labels(code_label(error.code)).inc()
-        self._metrics.failures.labels(code_label(error.code)).inc()
-
-    async def _attempt(self, attempt: Attempt) -> Outcome:
-        """Run the task once and judge what became of it."""
-        try:
-            return await self._extended(attempt, await self._capture(attempt))
-        except BrokerLostError:
-            raise
-        except TaskError as error:
-            failure = error
-        except Exception as error:
-            log.exception("unexpected error")
-            failure = TaskError(Code.INTERNAL_ERROR, f"unexpected {type(error).__name__}", retryable=True)
-        return await self._judged(attempt, failure)
-
-    async def _judged(self, attempt: Attempt, error: TaskError) -> Outcome:
-        """Decide between another attempt and failure; a failure lists what was stored all the same."""
-        decoders = error.__cause__ if error.code == Code.INTERNAL_ERROR else None
-        log.warning(
-            "attempt failed", code=error.code, error=error.message, retryable=error.retryable, exc_info=decoders
-        )
-        self._metrics.failures.labels(code_label(error.code)).inc()
-        outcome = self._policy.judge(error, attempt.task.attempt, attempt.task.crashes)
-        if isinstance(outcome, Postponed):
-            return outcome
-        failed = replace(outcome, entries=attempt.results())
-        try:
-            return await self._extended(attempt, failed)
-        except TaskError as unwritten:
-            log.warning("the result was not written", code=unwritten.code, error=unwritten.message)
-            attempt.task = replace(attempt.task, extended_location=None)  # the event must not say that it is there
-            return failed
-
-    async def _extended(self, attempt: Attempt, outcome: Outcome) -> Outcome:
-        """Write the whole result to where the message asks for it."""
-        location = attempt.task.extended_location
-        if location is not None:
-            build = partial(build_result, attempt.task, outcome, started_at=attempt.started_at, now=self._now())
-            await self._store.write(location, await attempt.written(build), "application/json")
-        return outcome
-
-    async def _capture(self, attempt: Attempt) -> Outcome:
-        """Capture all frames and store them: the happy path."""
-        task, location = attempt.task, attempt.task.source.location
-        for output in outputs(task):
-            self._store.check_write(output)
-        started = perf_counter()
-        info = await self._store.stat(location)
-        self._observe("stat", perf_counter() - started)
-        self._check_size(info)
-        await self._tell(attempt, Running(0), confirm=True)
-        attempt.told_s = perf_counter()
-        plan = capture_plan(task, self._settings.limits)
-        try:
-            async with (
-                self._open_source(location, info) as source,
-                aclosing(self._decoders.capture(replace(plan, segmented=source.segmented), source.content)) as events,
-                attempt.uploads as uploads,
-            ):
-                async for event in events:
-                    match event:
-                        case Image():
-                            await uploads.put(event)
-                        case Progress():
-                            await self._progress(attempt, event)
-                        case Report():
-                            report = event
-        except ExceptionGroup as group:
-            first = _first_error(group)
-            raise first from first.__cause__
-        return self._concluded(attempt, report)
-
-    def _check_size(self, info: ObjectInfo) -> None:
-        limit = self._settings.limits.source_bytes
-        if info.size > limit:
-            message = f"the source has {info.size} bytes; at most {limit} are allowed (source_bytes)"
-            raise TaskError(Code.LIMIT_EXCEEDED, message)
-        self._metrics.source_bytes.observe(info.size)
-
-    def _concluded(self, attempt: Attempt, report: Report) -> Outcome:
-        self._observe("upload", attempt.uploads.seconds)
-        for stage in report.stage_s.keys() & STAGES:
-            self._observe(stage, report.stage_s[stage])
-        self._metrics.decoded.inc(report.frames_decoded)
-        # Said by the line that tells the task's end: a line of their own would cost as much again.
-        structlog.contextvars.bind_contextvars(
-            container=report.container, codec=report.codec, decoded=report.frames_decoded, seeks=report.seeks
-        )
-        results = attempt.results(report.entries)
-        failed = [result.error for result in results if result.error is not None]
-        if not failed:
-            return Completed(results)
-        many = f"{len(failed)} of {len(results)} entries failed; the first: " if len(results) > 1 else ""
-        error = TaskError(failed[0].code, many + failed[0].message)
-        self._metrics.failures.labels(code_label(error.code)).inc()
-        return Failed(error, results)
-
-    async def _progress(self, attempt: Attempt, progress: Progress) -> None:
-        """Tell progress now and then, best effort: it never holds up the work."""
-        now = perf_counter()
-        if now - attempt.told_s >= self._settings.events.progress_interval_s:
-            attempt.told_s = now
-            await self._tell(attempt, Running(int(progress.fraction * 100)), confirm=False)
-
-    async def _publish(self, attempt: Attempt, outcome: Outcome) -> None:
-        """Announce the outcome and put copies of the message where they belong, all confirmed."""
-        task, delivery = attempt.task, attempt.deliveries[-1]
-        started = perf_counter()
-        await self._tell(attempt, outcome, confirm=True)
-        match outcome:
-            case Postponed(error, delay_s, number, crashes):
-                self._close(attempt)  # the next delivery may be the copy, which must not be acknowledged with this one
-                created_at = task.created_at.isoformat()
-                await delivery.retry(delay_s, {ATTEMPT: number, CRASHES: crashes, CREATED: created_at})
-                log.warning("postponed", delay_s=delay_s, next_attempt=number, code=error.code)
-            case Failed(error):
-                await delivery.park(error.code, error.message)
-                log.error("failed", code=error.code, error=error.message)
-            case Completed(entries):
-                log.info("succeeded", frames=sum(len(entry.frames) for entry in entries))
-            case Canceled():
-                log.info("canceled")
-        self._observe("announce", perf_counter() - started)
-
-    async def _tell(self, attempt: Attempt, state: Outcome | Running, *, confirm: bool) -> None:
-        moments = {"started_at": attempt.started_at, "now": self._now()}
-        build = partial(build_event, attempt.task, state, settings=self._settings.events, **moments)
-        await self._announce(build() if isinstance(state, Running) else await attempt.written(build), confirm=confirm)
-
-    async def _announce(self, event: Event, *, confirm: bool = True) -> None:
-        await self._announcer.announce(event.routing_key, event.body, event.content_type, confirm=confirm)
+        return partial(self._count_refused, error)
 
     # --- counting
 
-    def _observe(self, stage: str, seconds: float) -> None:
-        self._metrics.stage_seconds.labels(stage).observe(seconds)
+    def _count_refused(self, error: TaskError) -> None:
+        self._metrics.parked.labels(code_label(error.code)).inc()
+        self._metrics.failures.labels(code_label(error.code)).inc()
 
     def _count(self, attempt: Attempt, outcome: Outcome) -> None:
         label = LABELS[type(outcome)]
@@ -285,9 +275,3 @@ class Handler:
                 self._metrics.parked.labels(code_label(error.code)).inc()
             case Completed():
                 self._metrics.last_success.set_to_current_time()
-
-
-def _first_error(group: ExceptionGroup) -> Exception:
-    """Find the first cause in a group of failures."""
-    first = group.exceptions[0]
-    return _first_error(first) if isinstance(first, ExceptionGroup) else first

@@ -95,6 +95,10 @@ class Metrics:
         self.bytes_in.inc(bytes_in)
         self.bytes_out.inc(bytes_out)
 
+    def observe_stage(self, stage: str, seconds: float) -> None:
+        """Count the time of one task in one stage."""
+        self.stage_seconds.labels(stage).observe(seconds)
+
     def _counter(self, name: str, help_text: str, **labels: tuple[str, ...]) -> Counter:
         metric = Counter(f"frame_capture_{name}", help_text, tuple(labels), registry=self.registry)
         for values in product(*labels.values()) if labels else ():

@@ -20,14 +20,16 @@ from worker.adapters.files import LocalStore
 from worker.adapters.hls import open_source
 from worker.adapters.pool import DecoderPool
 from worker.adapters.topology import TopologyError
+from worker.control import obey
 from worker.errors import TaskError
 from worker.handler import Handler
 from worker.health import serve_health
 from worker.media.container import ffmpeg_version
 from worker.metrics import Metrics
 from worker.ports import BrokerLostError, ObjectStore, SourceOpener
+from worker.records import NoRecords, Records, StoredRecords
 from worker.settings import Amqp, Settings
-from worker.stores import AllowedBuckets, OnRequest
+from worker.stores import AllowedBuckets, OnRequest, place_of
 
 if TYPE_CHECKING:
     from worker.adapters.s3 import S3Store
@@ -90,7 +92,9 @@ async def _start(settings: Settings, stack: AsyncExitStack, draining: asyncio.Ev
         announcer=broker,
         settings=settings,
         metrics=metrics,
+        records=await _records(settings, stack, metrics.observe_request),
     )
+    await stack.enter_async_context(_obeying(broker, handler))
     await broker.start_consuming(settings.pool.slots)
     log.info("serving", queue=broker.topology.task_queue, slots=settings.pool.slots, port=port, version=__version__)
     return broker, handler
@@ -133,6 +137,36 @@ async def _receive(broker: Broker, handler: Handler) -> None:
     async with asyncio.TaskGroup() as group:
         async for delivery in broker.deliveries():
             group.create_task(handler.handle(delivery))
+
+
+async def _records(settings: Settings, stack: AsyncExitStack, on_request: OnRequest) -> Records:
+    """Open the records through a store of their own, in which nothing else may be touched."""
+    place = place_of(settings.records.uri)
+    if place is None:
+        return NoRecords()
+    allowed = AllowedBuckets((place.bucket,), (place.bucket,))
+    store = await stack.enter_async_context(open_store(settings, on_request, allowed))
+    records = StoredRecords(store, place, settings.records.hold_s)
+    await _usable(records.prepare, settings.amqp.startup_deadline_s)
+    return records
+
+
+@asynccontextmanager
+async def _obeying(broker: Broker, handler: Handler) -> AsyncIterator[None]:
+    """Let the handler hear requests to cancel, if the broker lets us listen: tasks are done without that too."""
+    async with AsyncExitStack() as listening:
+        try:
+            commands = await listening.enter_async_context(broker.commands())
+        except BrokerLostError as error:
+            log.warning("requests to cancel are not heard here", error=str(error))
+            yield
+            return
+        obeying = asyncio.create_task(obey(commands, handler.cancel))
+        try:
+            yield
+        finally:
+            obeying.cancel()
+            await asyncio.wait({obeying})
 
 
 async def _supervise(broker: Broker, deadline_s: float) -> None:
@@ -182,15 +216,18 @@ def watch_gauges(metrics: Metrics, pool: DecoderPool, broker: Broker) -> None:
 
 
 @asynccontextmanager
-async def open_store(settings: Settings, on_request: OnRequest) -> AsyncIterator["LocalStore | S3Store"]:
-    """Open the store that the settings name."""
+async def open_store(
+    settings: Settings, on_request: OnRequest, allowed: AllowedBuckets | None = None
+) -> AsyncIterator["LocalStore | S3Store"]:
+    """Open the store that the settings name, with what it allows to tasks unless `allowed` tells otherwise."""
+    buckets = (settings.store.source_buckets, settings.store.target_buckets)
+    allowed = allowed or AllowedBuckets(*buckets, place_of(settings.records.uri))
     if settings.store.kind == "s3":
         from worker.adapters.s3 import S3Store  # noqa: PLC0415 - its library takes long to import
 
-        async with S3Store(settings.store, on_request=on_request) as store:
+        async with S3Store(settings.store, allowed=allowed, on_request=on_request) as store:
             yield store
     else:
-        allowed = AllowedBuckets(settings.store.source_buckets, settings.store.target_buckets)
         yield LocalStore(settings.store.root, allowed=allowed, on_request=on_request)
 
 

@@ -51,6 +51,13 @@ class AllowedBuckets:
             raise TaskError(Code.ACCESS_DENIED, f"{location} is where the worker keeps its records: use another prefix")
 
 
+def place_of(uri: str) -> Location | None:
+    """Read a bucket and prefix from a setting that is such a URI or empty."""
+    scheme, _, rest = uri.partition("://")
+    bucket, _, key = rest.partition("/")
+    return Location(scheme, bucket, key) if uri else None
+
+
 def _check_bucket(location: Location, allowed: tuple[str, ...], use: str, setting: str) -> None:
     # The pattern also keeps out access-point ARNs, with which an S3 client would change the host.
     if not _BUCKET.fullmatch(location.bucket):

@@ -14,14 +14,15 @@ from types import TracebackType
 from typing import Self
 
 from aio_pika import DeliveryMode, Message, RobustConnection
-from aio_pika.abc import AbstractIncomingMessage, HeadersType
+from aio_pika.abc import HeadersType
 from aio_pika.connection import make_url
-from aio_pika.exceptions import ConnectionClosed, ProbableAuthenticationError
+from aio_pika.exceptions import ConnectionClosed, ProbableAuthenticationError, PublishError
 from aiormq.abc import AbstractConnection, DeliveredMessage
 from pamqp import commands
 
 from worker.adapters.amqp_consume import Consumer
 from worker.adapters.amqp_delivery import AmqpDelivery
+from worker.adapters.amqp_listen import listening
 from worker.adapters.amqp_publish import Counts, Publisher, broker_call, persist
 from worker.adapters.topology import TopologyError, check, declare, topology
 from worker.ports import BrokerLostError
@@ -203,27 +204,25 @@ class Broker:
 
         Gives an iterator of routing keys and bodies. What is announced while the connection is lost is missed.
         """
-        inbox: asyncio.Queue[tuple[str, bytes]] = asyncio.Queue()
+        limit_s = self._settings.publish_timeout_s
+        async with listening(self._connections[0], self.topology.events, patterns, limit_s) as events:
+            yield events
 
-        async def receive(message: AbstractIncomingMessage) -> None:
-            inbox.put_nowait((message.routing_key or "", message.body))
+    @asynccontextmanager
+    async def commands(self) -> AsyncIterator[AsyncIterator[tuple[str, bytes]]]:
+        """Listen to what is said to all workers, from now on."""
+        limit_s = self._settings.publish_timeout_s
+        async with listening(self._connections[0], self.topology.control, ("",), limit_s) as commands:
+            yield commands
 
-        async def listen() -> AsyncIterator[tuple[str, bytes]]:
-            while True:
-                yield await inbox.get()
-
-        async with broker_call(self._settings.publish_timeout_s):
-            channel = await self._connections[0].channel(publisher_confirms=False)
-            queue = await channel.declare_queue(exclusive=True, auto_delete=True)
-            for pattern in patterns:
-                await queue.bind(self.topology.events, pattern)
-            await queue.consume(receive, no_ack=True)
+    async def command(self, body: bytes) -> None:
+        """Say something to all workers. Raises `BrokerLostError`, also when none listens."""
         try:
-            yield listen()
-        finally:
-            with suppress(BrokerLostError):  # then the queue is gone already
-                async with broker_call(CLOSE_S):
-                    await channel.close()
+            await self._publisher.publish(self.topology.control, "", Message(body, content_type="application/json"))
+        except BrokerLostError as error:
+            if isinstance(error.__cause__, PublishError):
+                raise BrokerLostError(f"no worker listens to the exchange {self.topology.control}") from error
+            raise
 
     @property
     def connected(self) -> bool:

@@ -89,6 +89,11 @@ class Topology:
         return f"{self.namespace}.events"
 
     @property
+    def control(self) -> str:
+        """The exchange for what all workers shall hear, each through a queue of its own."""
+        return f"{self.namespace}.control"
+
+    @property
     def exchanges(self) -> tuple[Exchange, ...]:
         """All exchanges."""
         unrouted = f"{self.namespace}.unrouted"
@@ -97,6 +102,7 @@ class Topology:
             Exchange(self.tasks, "topic", {"alternate-exchange": unrouted}),
             Exchange(self.retry, "direct"),
             Exchange(self.dead, "topic"),
+            Exchange(self.control, "fanout"),
             # With an alternate exchange a terminal event is confirmed whether or not somebody listens.
             Exchange(f"{self.events}.unrouted", "fanout"),
             Exchange(self.events, "topic", {"alternate-exchange": f"{self.events}.unrouted"}),

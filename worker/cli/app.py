@@ -6,6 +6,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from worker import __version__
+from worker.cli.cancel import cancel
 from worker.cli.environment import UnusableSettingsError
 from worker.cli.run import run
 from worker.cli.schemas import schemas
@@ -26,7 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (serve, run, submit, watch, topology, schemas):
+for command in (serve, run, submit, watch, cancel, topology, schemas):
     app.command()(command)
 
 

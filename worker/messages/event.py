@@ -57,7 +57,7 @@ def build_event(
     if len(content) > settings.inline_bytes and _entry_results(state):
         result = _result(task, state, started_at, now, with_frames=False)
         content = _json(result)
-    identity = Identity(task.id, task.project, task.topic)
+    identity = Identity(task.id, task.project, task.topic, run=task.run)
     trace = (task.traceparent, task.tracestate)
     return _envelope(identity, result, content, settings=settings, now=now, trace=trace)
 
@@ -90,7 +90,7 @@ def _envelope(
     identity: Identity, result: Result, content: bytes, *, settings: Events, now: datetime, trace: tuple[str, str]
 ) -> Event:
     """Put a result, and `content`, which is that result as JSON, into the envelope that the settings name."""
-    stable = f"{result.task_id}/{result.status}/{result.code}"
+    stable = f"{result.task_id}/{result.status}/{result.code}" + (f"/{identity.run}" if identity.run else "")
     event_id = str(uuid.uuid5(NAMESPACE, stable) if result.status in TERMINAL else uuid.uuid4())
     common = {"id": event_id, "source": settings.source, "subject": result.task_id, "time": _instant(now)}
     routing_key = f"{identity.topic}.{identity.project}.{result.status}"
@@ -147,7 +147,7 @@ def _status(state: Outcome | Running) -> tuple[Status, TaskError | None]:
 
 
 def _entry_results(state: Outcome | Running) -> tuple[EntryResult, ...]:
-    return state.entries if isinstance(state, Completed | Failed) else ()
+    return state.entries if isinstance(state, Completed | Failed | Canceled) else ()
 
 
 def _add_results(task: Task, targets: list[Any], results: tuple[EntryResult, ...], *, with_frames: bool) -> None:

@@ -31,7 +31,7 @@ MAX_IDENTIFIED_BYTES = 2**20
 class Identity:
     """Whose task a message is, as far as it can be told of a message that may not be valid.
 
-    `user_data` and `tags` are what its sender may know it by.
+    `user_data` and `tags` are what its sender may know it by; `run` is empty for the first.
     """
 
     task_id: str
@@ -39,6 +39,7 @@ class Identity:
     topic: str
     user_data: str = ""
     tags: Mapping[str, str] = field(default_factory=dict)
+    run: str = ""
 
 
 def parse_task(

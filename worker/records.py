@@ -1,0 +1,210 @@
+"""Where records are kept: one object for each task. Knows ports only.
+
+A record is written last and once: its write is the moment at which a task has ended. Whoever is later reads it, and
+tells what it says. While the store does not answer, a task waits: it costs no attempt.
+"""
+
+import asyncio
+import hashlib
+import random
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from time import monotonic
+from typing import Protocol, TypeVar
+
+import structlog
+
+from worker.errors import Code, TaskError
+from worker.messages.record import CancelRequest, Record, read_record, write_record
+from worker.ports import ObjectStore
+from worker.task import Location, Task
+
+FIRST_PAUSE_S = 0.2
+LONGEST_PAUSE_S = 10.0
+REMEMBERED = 10_000
+REMEMBERED_S = 24 * 3600.0
+JSON = "application/json"
+NO_TAG = "0" * 32  # which no object has
+Describe = Callable[[], Awaitable[bytes]]
+_T = TypeVar("_T")
+
+log = structlog.stdlib.get_logger(__name__)
+
+
+class RecordsLostError(TaskError):
+    """The records could not be reached for so long that the task must wait elsewhere. None of its attempts is spent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What is on record of a task, and the tag of that object."""
+
+    content: Record | CancelRequest
+    etag: str
+
+
+class Records(Protocol):
+    """What ended, and what shall not begin."""
+
+    async def find(self, task: Task) -> Found | None:
+        """Look up what is on record of a task. Raises `RecordsLostError`, and `InternalError` for an unreadable one."""
+        ...
+
+    async def commit(self, task: Task, record: Record, found: Found | None, describe: Describe) -> Record:
+        """Record how the task ended, unless it is on record already; returns what is.
+
+        `found` is what was there before, `describe` writes what else there is to record. Raises `RecordsLostError`, and
+        `InvalidArgument` if the record is that of another message.
+        """
+        ...
+
+    async def cancel(self, task_id: str) -> None:
+        """Have the task end as canceled when its message comes, unless it has ended. Raises `RecordsLostError`."""
+        ...
+
+
+class StoredRecords:
+    """Records as objects below `place`: the work of all workers, for good. Implements `Records`.
+
+    `hold_s` is how long a task waits for the store at a time. Usable after `prepare`.
+    """
+
+    def __init__(self, store: ObjectStore, place: Location, hold_s: float) -> None:
+        self._store = store
+        self._place = place
+        self._hold_s = hold_s
+        self._creates = self._replaces = True
+
+    async def prepare(self) -> None:
+        """Find out whether the store honours conditions: some ignore them silently. Raises what makes it unusable."""
+        probe = self._below("probe.json")
+        self._store.check_write(probe)
+        await self._stored(self._below("none.json"))
+        self._creates = await self._refuses(probe, None) or await self._refuses(probe, None)
+        self._replaces = await self._refuses(probe, NO_TAG)
+        if not (self._creates and self._replaces):
+            log.warning(
+                "the store does not honour conditional writes: of two workers that end a task at the same moment, the "
+                "later one's record stays",
+                if_none_match=self._creates,
+                if_match=self._replaces,
+            )
+
+    async def find(self, task: Task) -> Found | None:
+        """Read the task's object, if there is one."""
+        return await self._find(task.id)
+
+    async def commit(self, task: Task, record: Record, found: Found | None, describe: Describe) -> Record:
+        """Write the record unless another one was written meanwhile that answers the task too."""
+        record = replace(record, about=await describe())
+        while True:
+            earlier = found.content if found else None
+            if isinstance(earlier, Record):
+                if earlier.answers(record.body_sha256, task.run):
+                    return earlier
+                new = record.after(earlier)
+            else:
+                new = record
+            if await self._put(task.id, new, found.etag if found else None):
+                return new
+            found = await self._find(task.id)
+
+    async def cancel(self, task_id: str) -> None:
+        """Write a request where the record will be, unless there is one."""
+        await self._put(task_id, CancelRequest(task_id), None)
+
+    async def _find(self, task_id: str) -> Found | None:
+        stored = await self._held(lambda: self._stored(self._location(task_id)))
+        return Found(read_record(stored[0], task_id), stored[1]) if stored else None
+
+    async def _put(self, task_id: str, content: Record | CancelRequest, etag: str | None) -> bool:
+        location, data = self._location(task_id), write_record(content)
+        return await self._held(lambda: self._write_if(location, data, etag))
+
+    async def _held(self, request: Callable[[], Awaitable[_T]]) -> _T:
+        """Ask the store until it answers, with growing random pauses, or until the task cannot wait longer."""
+        deadline = monotonic() + self._hold_s
+        bound_s = FIRST_PAUSE_S
+        while True:
+            try:
+                return await request()
+            except TaskError as error:
+                pause_s = random.uniform(bound_s / 2, bound_s)  # noqa: S311 - nothing secret
+                if monotonic() + pause_s > deadline:
+                    what = f"the worker's records are out of reach, so the task waits: {error.message}"
+                    raise RecordsLostError(Code.STORAGE_UNAVAILABLE, what, retryable=True) from error
+                log.warning("the task waits for the store of records", pause_s=round(pause_s, 1), error=error.message)
+            await asyncio.sleep(pause_s)
+            bound_s = min(bound_s * 2, LONGEST_PAUSE_S)
+
+    async def _stored(self, location: Location) -> tuple[bytes, str] | None:
+        try:
+            info = await self._store.stat(location)
+        except TaskError as error:
+            if error.code == Code.RESOURCE_NOT_FOUND:
+                return None
+            raise
+        return await self._store.read(location, 0, info.size, info.etag), info.etag
+
+    async def _write_if(self, location: Location, data: bytes, etag: str | None) -> bool:
+        """Write on a condition, which is only looked at before where the store does not honour it."""
+        if self._creates if etag is None else self._replaces:
+            return await self._store.write_if(location, data, JSON, etag)
+        there = await self._stored(location)
+        if (there[1] if there else None) != etag:
+            return False
+        await self._store.write(location, data, JSON)
+        return True
+
+    async def _refuses(self, probe: Location, etag: str | None) -> bool:
+        """Tell whether the store refuses to write an object on a condition that does not hold."""
+        try:
+            return not await self._store.write_if(probe, b"{}", JSON, etag)
+        except TaskError as error:
+            if error.code == Code.INVALID_ARGUMENT:  # it knows no conditions, and says so
+                return False
+            raise
+
+    def _location(self, task_id: str) -> Location:
+        """Name a task's object. A hash is a safe key, whatever the id; its first digits keep directories small."""
+        name = hashlib.sha256(task_id.encode("utf-8", "surrogatepass")).hexdigest()
+        return self._below(f"{name[:2]}/{name}.json")
+
+    def _below(self, key: str) -> Location:
+        return replace(self._place, key=f"{self._place.key}/{key}")
+
+
+class NoRecords:
+    """What this process remembers, for some time, where no records are kept. Implements `Records`.
+
+    That is requests to cancel first runs, and which tasks ended here, so that no request comes too late for them.
+    """
+
+    def __init__(self, clock: Callable[[], float] = monotonic) -> None:
+        self._clock = clock
+        self._canceled: OrderedDict[str, float] = OrderedDict()
+        self._ended: OrderedDict[str, float] = OrderedDict()
+
+    async def find(self, task: Task) -> Found | None:
+        """Tell whether the task was canceled."""
+        since = self._canceled.get(task.id)
+        canceled = since is not None and not task.run and self._clock() - since < REMEMBERED_S
+        return Found(CancelRequest(task.id), "") if canceled else None
+
+    async def commit(self, task: Task, record: Record, found: Found | None, describe: Describe) -> Record:
+        """Remember that the task ended."""
+        del found, describe
+        self._remember(self._ended, task.id)
+        return record
+
+    async def cancel(self, task_id: str) -> None:
+        """Remember the request."""
+        if task_id not in self._ended:
+            self._remember(self._canceled, task_id)
+
+    def _remember(self, ids: OrderedDict[str, float], task_id: str) -> None:
+        ids[task_id] = self._clock()
+        ids.move_to_end(task_id)
+        while len(ids) > REMEMBERED:
+            ids.popitem(last=False)
