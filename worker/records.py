@@ -168,7 +168,7 @@ class StoredRecords:
 
     def _location(self, task_id: str) -> Location:
         """Name a task's object. A hash is a safe key, whatever the id; its first digits keep directories small."""
-        name = hashlib.sha256(task_id.encode("utf-8", "surrogatepass")).hexdigest()
+        name = hashlib.sha256(task_id.encode()).hexdigest()
         return self._below(f"{name[:2]}/{name}.json")
 
     def _below(self, key: str) -> Location:

@@ -58,6 +58,7 @@ class World:
     script: object = two_images
     settings: Settings = field(default_factory=lambda: Settings(events=Events(progress_interval_s=1000)))
     allowed: AllowedBuckets = field(default_factory=AllowedBuckets)
+    records: object = None
 
     def __post_init__(self):
         self.journal = []
@@ -73,6 +74,7 @@ class World:
             announcer=self.broker,
             settings=self.settings,
             metrics=self.metrics,
+            records=self.records,
             clock=lambda: NOW,
         )
 
