@@ -50,11 +50,13 @@ def read_task(message: dict[str, Any]) -> Task:
     return parse_task(body, message_id=None, timestamp=now, headers={}, limits=LimitSettings(), received_at=now)
 
 
-def message(file: Path, **snapshot: Any) -> dict[str, Any]:
-    """Write a task message for JPEGs of a video."""
-    snapshot |= {"Format": "jpg", "URI": "oss://out/{index:05d}.jpg"}
+def message(file: Path, *others: dict[str, Any], **snapshot: Any) -> dict[str, Any]:
+    """Write a task message for JPEGs of a video: one entry, and more of them if others are given."""
+    form = {"Format": "jpg"}
+    snapshots = [snapshot | form | {"URI": "oss://out/{index:05d}.jpg"}]
+    snapshots += [each | form | {"URI": f"oss://out/{n}/{{index:05d}}.jpg"} for n, each in enumerate(others, 2)]
     source = {"URI": f"oss://{BUCKET}/{file.name}"}
-    return {"ProjectName": "bench", "Sources": [source], "Targets": [{"Image": {"Snapshots": [snapshot]}}]}
+    return {"ProjectName": "bench", "Sources": [source], "Targets": [{"Image": {"Snapshots": snapshots}}]}
 
 
 def long_jobs(file: Path, seconds: int) -> list[Job]:

@@ -55,6 +55,13 @@ def pss_bytes(pid: int) -> int:
     return int(size.split()[1]) * 1024
 
 
+def peak_bytes(pid: int) -> int:
+    """Tell the largest resident size that a process has had so far."""
+    lines = Path(f"/proc/{pid}/status").read_text("ascii", "replace").splitlines()
+    sizes = [line for line in lines if line.startswith("VmHWM:")]
+    return int(sizes[0].split()[1]) * 1024 if sizes else 0  # none of a process that has just ended
+
+
 @dataclass(frozen=True, slots=True)
 class Stat:
     """A running process: CPU seconds of its own so far, and of its children that have ended, to a tick of 10 ms."""

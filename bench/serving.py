@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from aio_pika import Message, connect
 
@@ -25,7 +26,7 @@ from worker.settings import Amqp, Retry
 
 SLOTS = 2
 START_S = 60
-TASK_S = 60
+DEADLINE_S = 600
 LIMIT_BYTES = 250_000_000
 _TERMINAL = {"Succeeded": True, "Failed": False, "Canceled": False}
 
@@ -49,38 +50,33 @@ def measure(job: Job, home: Path, repeats: int) -> Serving:
     place = root / BUCKET / job.file.name
     place.parent.mkdir(parents=True)
     place.hardlink_to(job.file)
-    with broker() as node, _worker(node.url, root, home / "worker.log") as pid:
+    with broker() as node, worker(node.url, root, home / "worker.log") as pid:
         ready_bytes = _memory(pid)
-        asyncio.run(_perform(node.url, [job.message] * SLOTS))  # each slot once, to warm up
-        latencies_s = tuple(asyncio.run(_perform(node.url, [job.message])) for _ in range(repeats))
+        asyncio.run(perform(node.url, [job.message] * SLOTS))  # each slot once, to warm up
+        latencies_s = tuple(asyncio.run(perform(node.url, [job.message])) for _ in range(repeats))
         return Serving(SLOTS, ready_bytes, _memory(pid), latencies_s)
 
 
 @contextmanager
-def _worker(url: str, root: Path, log: Path) -> Iterator[int]:
-    """Run `frame-capture serve`; gives its process id once it is ready."""
+def worker(url: str, root: Path, log: Path, *, slots: int = SLOTS, **settings: object) -> Iterator[int]:
+    """Run `frame-capture serve`; gives its process id once it is ready. A setting is named `pool__split`, say."""
     (port,) = free_ports(1)
+    local = {"amqp__url": url, "store__kind": "local", "store__root": root, "pool__slots": slots}
+    settings = local | {"http__host": "127.0.0.1", "http__port": port} | settings
     own = {name: value for name, value in os.environ.items() if not name.startswith("FRAME_CAPTURE_")}
-    env = own | {
-        "FRAME_CAPTURE_AMQP__URL": url,
-        "FRAME_CAPTURE_STORE__KIND": "local",
-        "FRAME_CAPTURE_STORE__ROOT": str(root),
-        "FRAME_CAPTURE_POOL__SLOTS": str(SLOTS),
-        "FRAME_CAPTURE_HTTP__HOST": "127.0.0.1",
-        "FRAME_CAPTURE_HTTP__PORT": str(port),
-    }
+    env = own | {f"FRAME_CAPTURE_{name.upper()}": str(value) for name, value in settings.items()}
     with log.open("wb") as output:
-        worker = subprocess.Popen([sys.executable, "-m", "worker", "serve"], env=env, stdout=output, stderr=output)
+        process = subprocess.Popen([sys.executable, "-m", "worker", "serve"], env=env, stdout=output, stderr=output)
         try:
             deadline = time.monotonic() + START_S
             while not _ready(port):
-                if worker.poll() is not None or time.monotonic() > deadline:
+                if process.poll() is not None or time.monotonic() > deadline:
                     raise RuntimeError(f"the worker is not ready; its log ends:\n{log.read_text()[-3000:]}")
                 time.sleep(0.05)
-            yield worker.pid
+            yield process.pid
         finally:
-            worker.terminate()
-            worker.wait()
+            process.terminate()
+            process.wait()
 
 
 def _ready(port: int) -> bool:
@@ -95,19 +91,20 @@ def _ready(port: int) -> bool:
     return True
 
 
-async def _perform(url: str, messages: Sequence[Mapping[str, Any]]) -> float:
+async def perform(url: str, messages: Sequence[Mapping[str, Any]]) -> float:
     """Publish tasks and wait until all have succeeded; tells the seconds from the first publish on."""
     names = topology(Amqp(), Retry())
-    async with await connect(url) as connection:
+    async with asyncio.timeout(DEADLINE_S), await connect(url) as connection:
         channel = await connection.channel()
         queue = await channel.declare_queue(exclusive=True)
         await queue.bind(names.events, "#")
         exchange = await channel.get_exchange(names.tasks)
         started = time.monotonic()
         for message in messages:
-            await exchange.publish(Message(json.dumps(message).encode(), content_type="application/json"), names.lane)
+            body = json.dumps(message).encode()
+            await exchange.publish(Message(body, message_id=uuid4().hex, content_type="application/json"), names.lane)
         waiting = len(messages)
-        async with queue.iterator(no_ack=True, timeout=TASK_S) as events:
+        async with queue.iterator(no_ack=True) as events:
             async for event in events:
                 waiting -= succeeded(event.body)
                 if not waiting:

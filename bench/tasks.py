@@ -15,8 +15,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,19 +23,16 @@ from typing import Any
 
 import aio_pika
 
-from bench import peers, processes
+from bench import peers, processes, serving
+from bench.jobs import BUCKET
 from devkit.broker import broker
 from devkit.media import counter_video
-from devkit.ports import free_ports
-from worker.adapters.topology import topology
-from worker.settings import Amqp, Retry
 
 TASKS = 1000
 WARM_TASKS = 50
 SLOTS = 2
 LIMIT_MS = 4.0  # of CPU a task in the worker's first process
 DEADLINE_S = 600
-READY_S = 60
 CONSUMED = "bench.acks"
 CONSUMER = "consumer"  # the argument with which this file is the plain consumer
 
@@ -61,15 +56,15 @@ class Cost:
 
 def measure(home: Path, *, tasks: int, repeats: int, celery_python: str | None) -> dict[str, list[Cost]]:
     """Measure each way `repeats` times in turn, below an existing directory `home`."""
-    bucket = home / "store/examplebucket"
+    bucket = home / "store" / BUCKET
     bucket.mkdir(parents=True)
     video = bucket / "tiny.mp4"
     counter_video(video, width=64, height=64, fps=1, seconds=1, gop=1)
     costs: dict[str, list[Cost]] = {}
     with broker() as node:
         for _ in range(repeats):
-            with _worker(node.url, home) as pid:
-                asyncio.run(_perform(node.url, WARM_TASKS))
+            with serving.worker(node.url, home / "store", home / "worker.log", slots=SLOTS) as pid:
+                _performed(node.url, WARM_TASKS)
                 costs.setdefault("this worker", []).append(_spent(pid, tasks, lambda: _performed(node.url, tasks)))
             with _consumer(node.url) as pid:
                 asyncio.run(_feed(node.url, WARM_TASKS))
@@ -97,73 +92,14 @@ def _cpu(pid: int) -> tuple[float, float, float]:
     return first.cpu_s, sum(one.cpu_s for one in others), ended_s
 
 
-# --- this worker
-
-
-@contextmanager
-def _worker(url: str, home: Path) -> Iterator[int]:
-    """Run `frame-capture serve`; gives its process id once it is ready."""
-    (port,) = free_ports(1)
-    own = {name: value for name, value in os.environ.items() if not name.startswith("FRAME_CAPTURE_")}
-    env = own | {
-        "FRAME_CAPTURE_AMQP__URL": url,
-        "FRAME_CAPTURE_STORE__KIND": "local",
-        "FRAME_CAPTURE_STORE__ROOT": str(home / "store"),
-        "FRAME_CAPTURE_POOL__SLOTS": str(SLOTS),
-        "FRAME_CAPTURE_HTTP__HOST": "127.0.0.1",
-        "FRAME_CAPTURE_HTTP__PORT": str(port),
-    }
-    with _started([sys.executable, "-m", "worker", "serve"], env, home / "worker.log") as worker:
-        _until(worker, lambda: _answers(f"http://127.0.0.1:{port}/readyz"), home / "worker.log")
-        yield worker.pid
-
-
-def _answers(url: str) -> bool:
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    try:
-        opener.open(url, timeout=5).close()
-    except urllib.error.HTTPError as answer:
-        answer.close()
-        return False
-    except OSError:
-        return False
-    return True
-
-
-def _message(number: int) -> bytes:
-    snapshot = {"Format": "jpg", "URI": f"oss://examplebucket/images/{number}.jpg", "Number": 1}
-    task: dict[str, Any] = {
-        "ProjectName": "bench",
-        "Sources": [{"URI": "oss://examplebucket/tiny.mp4"}],
-        "Targets": [{"Image": {"Snapshots": [snapshot]}}],
-    }
-    return json.dumps(task).encode()
+def _message(number: int) -> dict[str, Any]:
+    snapshot = {"Format": "jpg", "URI": f"oss://{BUCKET}/images/{number}.jpg", "Number": 1}
+    source = {"URI": f"oss://{BUCKET}/tiny.mp4"}
+    return {"ProjectName": "bench", "Sources": [source], "Targets": [{"Image": {"Snapshots": [snapshot]}}]}
 
 
 def _performed(url: str, tasks: int) -> None:
-    asyncio.run(_perform(url, tasks))
-
-
-async def _perform(url: str, tasks: int) -> None:
-    """Publish tasks and wait until all have succeeded. Raises `RuntimeError` for one that ends otherwise."""
-    names = topology(Amqp(), Retry())
-    async with asyncio.timeout(DEADLINE_S), await aio_pika.connect(url) as connection:
-        channel = await connection.channel()
-        queue = await channel.declare_queue(exclusive=True)
-        await queue.bind(names.events, "#")
-        exchange = await channel.get_exchange(names.tasks)
-        for number in range(tasks):
-            message = aio_pika.Message(_message(number), message_id=f"bench-{number}", content_type="application/json")
-            await exchange.publish(message, names.lane)
-        waiting = tasks
-        async with queue.iterator(no_ack=True) as events:
-            async for event in events:
-                data = json.loads(event.body)["data"]
-                if data["Status"] not in {"Running", "Succeeded"}:
-                    raise RuntimeError(f"a task ended as {data['Status']}: {data['Code']} {data['Message']}")
-                waiting -= data["Status"] == "Succeeded"
-                if not waiting:
-                    return
+    asyncio.run(serving.perform(url, [_message(number) for number in range(tasks)]))
 
 
 # --- a consumer that only acknowledges
@@ -198,7 +134,7 @@ async def _feed(url: str, tasks: int) -> None:
         answers = await channel.declare_queue(exclusive=True)
         for number in range(tasks):
             message = aio_pika.Message(
-                _message(number),
+                json.dumps(_message(number)).encode(),
                 message_id=f"bench-{number}",
                 content_type="application/json",
                 reply_to=answers.name if number == tasks - 1 else None,
@@ -249,14 +185,6 @@ def _started(command: Sequence[str], env: dict[str, str], log: Path | None) -> I
         process.communicate()
         if log:
             output.close()
-
-
-def _until(process: subprocess.Popen[bytes], holds, log: Path) -> None:
-    deadline = time.monotonic() + READY_S
-    while not holds():
-        if process.poll() is not None or time.monotonic() > deadline:
-            raise RuntimeError(f"the process is not ready; its log ends:\n{log.read_text()[-3000:]}")
-        time.sleep(0.05)
 
 
 # --- telling

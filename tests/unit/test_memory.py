@@ -1,4 +1,4 @@
-"""What a capture held is free when it is over, without the garbage collector, which counts objects and not megabytes."""
+"""What a capture held is free when it is over; the garbage collector would be late, since it counts objects."""
 
 import gc
 from fractions import Fraction
