@@ -40,8 +40,8 @@ docs: setup ## Write the generated tables in docs/
 
 PICTURES := $(addprefix tests/unit/test_,colour_files.py pixel_formats.py geometry_files.py presentation.py deinterlace.py cover.py)
 
-formats: setup ## Write docs/formats.md from a run of the exactness tests (with the shared media, about ten minutes)
-	@$(VENV_PYTHON) -m pytest -m "" --write-formats docs/formats.md tests/integration/test_real_media.py tests/integration/test_hls.py tests/unit/test_capture.py tests/unit/test_exactness.py tests/unit/test_layouts.py $(PICTURES) $(ARGS)
+formats: setup ## Write docs/formats.md from a run of the exactness tests, with the shared media (ARGS='-m ""': the slow ones too)
+	@$(VENV_PYTHON) -m pytest --write-formats docs/formats.md tests/integration/test_real_media.py tests/integration/test_hls.py tests/unit/test_capture.py tests/unit/test_exactness.py tests/unit/test_layouts.py $(PICTURES) $(ARGS)
 
 bench: setup ## Compare with ffmpeg and others, about 15 minutes (ARGS=--quick: 3)
 	@scripts/setup bench
