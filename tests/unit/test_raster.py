@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from tests.pictures import frame_of, with_fields
+from worker.media.encode import Planes, encode
 from worker.media.fingerprint import dhash
 from worker.media.plan import Format, Rendition, ScaleType
 from worker.media.raster import Renderer
@@ -288,3 +289,36 @@ def test_a_drawn_frame_is_freed_at_once_without_the_garbage_collector():
         assert gc.collect() == 0
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize("color_range", [1, 2])
+@pytest.mark.parametrize("colorspace", [1, 2, 4, 5, 6, 7, 9])
+def test_planes_for_jpeg_are_the_same_colours(colorspace, color_range):
+    """Against the way through RGB, which other tests hold against the standards; a JPEG of quality 100 between."""
+    y, x = np.mgrid[0:64, 0:96]
+    planes = (60 + x + y // 2, 100 + x[:32, :48], 160 - y[:32, :48])
+    tags = {"colorspace": colorspace, "color_range": color_range}
+    frame = frame_of("yuv420p", *(each.astype(np.uint8) for each in planes), **tags)
+    picture = Renderer(Rendition(quality=100)).render(frame, SQUARE)
+    assert isinstance(picture, Planes)
+    found = np.asarray(Image.open(BytesIO(encode(picture, Format.JPG, 100)))).astype(int)
+    assert np.abs(found - render(frame)).max() <= 4  # at the right edge, where chroma ends half a pixel early
+
+
+@pytest.mark.parametrize("quality", [1, 90, 91, 95, 96, 100])
+@pytest.mark.parametrize(
+    "rendition",
+    [{}, {"width": 48, "height": 32}, {"width": 31}, {"width": 64, "height": 64, "scale_type": ScaleType.FILL}],
+)
+def test_jpegs_of_planes_are_as_good_as_those_of_pixels(rendition, quality):
+    rng = np.random.default_rng(2)
+    y, x = np.mgrid[0:64, 0:96]
+    planes = (60 + x + y // 2 + rng.integers(0, 6, (64, 96)), 100 + x[:32, :48], 160 - y[:32, :48])
+    frame = frame_of("yuv420p", *(each.astype(np.uint8) for each in planes))
+    wanted = render(frame, **rendition).astype(float)
+    ways = (Renderer(Rendition(quality=quality, **rendition)).render(frame, SQUARE), render(frame, **rendition))
+    errors = [
+        np.square(np.asarray(Image.open(BytesIO(encode(way, Format.JPG, quality)))).astype(float) - wanted).mean()
+        for way in ways
+    ]
+    assert errors[0] <= 1.3 * errors[1] + 1  # of 65,025: samples are rounded once more on the way
