@@ -1,23 +1,17 @@
-"""The composition root: makes the parts, starts and stops them in order. The only module that names adapters."""
+"""The service: makes its parts, starts and stops them in order. Names all adapters but those of `openers`."""
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
-from datetime import datetime
-from functools import partial
 from platform import python_version
 from time import monotonic
-from typing import TYPE_CHECKING
 
 import structlog
 from prometheus_client import CollectorRegistry
 
 from worker import __version__
 from worker.adapters.amqp import Broker
-from worker.adapters.files import LocalStore
-from worker.adapters.hls import open_source
 from worker.adapters.pool import DecoderPool
 from worker.adapters.topology import TopologyError
 from worker.control import obey
@@ -26,13 +20,12 @@ from worker.handler import Handler
 from worker.health import serve_health
 from worker.media.container import ffmpeg_version
 from worker.metrics import Metrics
-from worker.ports import BrokerLostError, ObjectStore, SourceOpener
+from worker.openers import open_store, opener
+from worker.ports import BrokerLostError
 from worker.records import NoRecords, Records, StoredRecords
+from worker.refusals import Refusals
 from worker.settings import Amqp, Settings
 from worker.stores import AllowedBuckets, OnRequest, place_of
-
-if TYPE_CHECKING:
-    from worker.adapters.s3 import S3Store
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -71,7 +64,7 @@ async def _serve(settings: Settings, stack: AsyncExitStack, stopping: asyncio.Qu
     return await _consume(settings, broker, handler, stop=stop, stopping=stopping, draining=draining)
 
 
-async def _start(settings: Settings, stack: AsyncExitStack, draining: asyncio.Event) -> tuple[Broker, Handler]:
+async def _start(settings: Settings, stack: AsyncExitStack, draining: asyncio.Event) -> tuple[Broker, Refusals]:
     """Make the parts and start them, first of all the HTTP side, which tells from then on what is missing."""
     metrics = Metrics(CollectorRegistry())
     metrics.build.info({"version": __version__, "ffmpeg": ffmpeg_version(), "python": python_version()})
@@ -87,7 +80,7 @@ async def _start(settings: Settings, stack: AsyncExitStack, draining: asyncio.Ev
     await broker.prepare()
     handler = Handler(
         store=store,
-        open_source=_opener(settings, store),
+        open_source=opener(settings, store),
         decoders=pool,
         announcer=broker,
         settings=settings,
@@ -97,13 +90,13 @@ async def _start(settings: Settings, stack: AsyncExitStack, draining: asyncio.Ev
     await stack.enter_async_context(_obeying(broker, handler))
     await broker.start_consuming(settings.pool.slots)
     log.info("serving", queue=broker.topology.task_queue, slots=settings.pool.slots, port=port, version=__version__)
-    return broker, handler
+    return broker, Refusals(broker, settings.events, metrics, handler.handle)
 
 
 async def _consume(
     settings: Settings,
     broker: Broker,
-    handler: Handler,
+    handler: Refusals,
     *,
     stop: asyncio.Task[None],
     stopping: asyncio.Queue[None],
@@ -132,7 +125,7 @@ async def _consume(
     return EXIT_TERMINATED if hurried else 0
 
 
-async def _receive(broker: Broker, handler: Handler) -> None:
+async def _receive(broker: Broker, handler: Refusals) -> None:
     """Handle deliveries side by side, as many as the broker hands out; ends when all are done after the last came."""
     async with asyncio.TaskGroup() as group:
         async for delivery in broker.deliveries():
@@ -212,27 +205,11 @@ def watch_gauges(metrics: Metrics, pool: DecoderPool, broker: Broker) -> None:
     metrics.watch("consuming", "Whether the broker sends tasks.", lambda: broker.consuming)
     metrics.watch("amqp_reconnects", "Connections to the broker that were restored.", lambda: broker.counts.reconnects)
     metrics.watch("acks_lost", "Acknowledgements that a lost connection swallowed.", lambda: broker.counts.acks_lost)
+    metrics.watch("amqp_blocked", "Whether the broker takes no publications.", lambda: broker.known_blocked)
+    metrics.watch("publish_tries_failed", "Tries to publish that failed.", lambda: broker.counts.tries_failed)
+    metrics.watch("publish_returned", "Messages that no queue took.", lambda: broker.counts.returned)
+    metrics.watch("events_unconfirmed", "Progress events dropped.", lambda: broker.counts.unconfirmed)
     metrics.watch_restarts(lambda reason: pool.restarts[reason])
-
-
-@asynccontextmanager
-async def open_store(
-    settings: Settings, on_request: OnRequest, allowed: AllowedBuckets | None = None
-) -> AsyncIterator["LocalStore | S3Store"]:
-    """Open the store that the settings name, with what it allows to tasks unless `allowed` tells otherwise."""
-    buckets = (settings.store.source_buckets, settings.store.target_buckets)
-    allowed = allowed or AllowedBuckets(*buckets, place_of(settings.records.uri))
-    if settings.store.kind == "s3":
-        from worker.adapters.s3 import S3Store  # noqa: PLC0415 - its library takes long to import
-
-        async with S3Store(settings.store, allowed=allowed, on_request=on_request) as store:
-            yield store
-    else:
-        yield LocalStore(settings.store.root, allowed=allowed, on_request=on_request)
-
-
-def _opener(settings: Settings, store: ObjectStore) -> SourceOpener:
-    return partial(open_source, store, cache_bytes=settings.pool.cache_bytes, max_bytes=settings.limits.source_bytes)
 
 
 @asynccontextmanager
@@ -277,59 +254,3 @@ def _stop_signals() -> asyncio.Queue[None]:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.put_nowait, None)
     return stopping
-
-
-# --- one task without a broker
-
-
-@dataclass(frozen=True, slots=True)
-class LoneDelivery:
-    """A task message that came from a file: there is nobody to settle it with."""
-
-    body: bytes
-    message_id: str | None = None
-    timestamp: datetime | None = None
-    headers: Mapping[str, object] = field(default_factory=dict)
-
-    async def ack(self) -> None:
-        """Do nothing."""
-
-    async def retry(self, delay_s: int, headers: Mapping[str, str | int]) -> None:
-        """Never happens: a lone task has one attempt."""
-        raise AssertionError(delay_s, headers)
-
-    async def give_back(self) -> None:
-        """Tell that the task was not done: nobody will deliver it again."""
-        raise RuntimeError("the task ended without a result because of an unexpected error, which the log shows")
-
-    async def park(self, code: str, reason: str) -> None:
-        """Do nothing: the event tells."""
-
-
-@dataclass(frozen=True, slots=True)
-class Listener:
-    """Hands events to a function instead of an exchange."""
-
-    tell: Callable[[str, bytes], None]
-
-    async def announce(self, routing_key: str, body: bytes, content_type: str, *, confirm: bool = True) -> None:  # noqa: ARG002
-        """Tell at once."""
-        self.tell(routing_key, body)
-
-
-async def run_task(settings: Settings, body: bytes, tell: Callable[[str, bytes], None]) -> None:
-    """Do one task without a broker and without a second attempt; `tell` gets the routing key and body of each event."""
-    once = settings.retry.model_copy(update={"max_attempts": 1})
-    pool = settings.pool.model_copy(update={"slots": 1})
-    settings = settings.model_copy(update={"retry": once, "pool": pool})
-    metrics = Metrics(CollectorRegistry())
-    async with DecoderPool(settings.pool) as decoders, open_store(settings, metrics.observe_request) as store:
-        handler = Handler(
-            store=store,
-            open_source=_opener(settings, store),
-            decoders=decoders,
-            announcer=Listener(tell),
-            settings=settings,
-            metrics=metrics,
-        )
-        await handler.handle(LoneDelivery(body))

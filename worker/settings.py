@@ -23,6 +23,8 @@ from pydantic_settings import (
 )
 
 MIB = 2**20
+PUBLICATIONS = 3  # of one attempt: that it started, how it ended, and the copy of its message
+SPARE_S = 60
 
 
 def _json_list(example: str) -> Callable[[object], object]:
@@ -91,6 +93,9 @@ class Amqp(_Section):
     publish_timeout_s: float = Field(10, gt=0, description="Time limit of one try to publish.")
     publish_deadline_s: float = Field(120, gt=0, description="Time limit of all tries to publish one message.")
     delivery_limit: int = Field(20, ge=1, description="Redeliveries after which the broker dead-letters a task.")
+    consumer_timeout_s: float = Field(
+        1800, ge=60, description="The broker's delivery acknowledgement timeout, which it does not tell us."
+    )
 
 
 class Store(_Section):
@@ -159,6 +164,17 @@ class Pool(_Section):
         64 * MIB, ge=MIB, description="Encoded images of one task waiting for upload; more pauses its decoder."
     )
     cache_bytes: int = Field(64 * MIB, ge=4 * MIB, description="Source bytes kept in memory per running task.")
+
+    @model_validator(mode="after")
+    def _hard_after_soft(self) -> Self:
+        if self.hard_time_limit_s < self.soft_time_limit_s:
+            raise PydanticCustomError(
+                "limits",
+                "…__HARD_TIME_LIMIT_S ({hard} s) is less than …__SOFT_TIME_LIMIT_S ({soft} s), which then never comes; "
+                "make it the greater",
+                {"hard": f"{self.hard_time_limit_s:g}", "soft": f"{self.soft_time_limit_s:g}"},
+            )
+        return self
 
 
 class LimitSettings(_Section):
@@ -236,6 +252,25 @@ class Settings(BaseSettings):
     drain_timeout_s: float = Field(25, ge=0, description="Time that running tasks get to finish after SIGTERM.")
     log_format: Literal["auto", "json", "console"] = Field("auto", description="`auto`: JSON unless on a terminal.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Lowest level that is logged.")
+
+    @model_validator(mode="after")
+    def _in_time(self) -> Self:
+        """Refuse limits with which the broker would take a task away from a worker that keeps all of them."""
+        longest_s = (
+            self.pool.hard_time_limit_s
+            + self.store.timeout_s * self.store.max_attempts
+            + self.amqp.publish_deadline_s * PUBLICATIONS
+            + SPARE_S
+        )
+        if longest_s > self.amqp.consumer_timeout_s:
+            raise PydanticCustomError(
+                "consumer_timeout",
+                "a task may take {longest} s (POOL__HARD_TIME_LIMIT_S, STORE__TIMEOUT_S × STORE__MAX_ATTEMPTS, "
+                "{times} × AMQP__PUBLISH_DEADLINE_S, and 60), but the broker takes it away after {timeout} s: raise "
+                "`consumer_timeout` in rabbitmq.conf and AMQP__CONSUMER_TIMEOUT_S with it, or lower those limits",
+                {"longest": f"{longest_s:g}", "times": PUBLICATIONS, "timeout": f"{self.amqp.consumer_timeout_s:g}"},
+            )
+        return self
 
     @classmethod
     def settings_customise_sources(

@@ -209,6 +209,7 @@ async def test_odd_properties_neither_block_nor_disconnect(amqp, monkeypatch, od
         deliveries = broker.deliveries()
         first = await next_of(deliveries)
         assert (first.timestamp, first.delivery_count) == (None, 0)
+        assert (first.refusal is not None) == bool(time_bytes)
         await first.retry(1, {"x-attempt": 2})
         await first.ack()
         second = await next_of(deliveries)
@@ -228,6 +229,7 @@ async def test_a_short_text_in_another_encoding_neither_blocks_nor_disconnects(a
         deliveries = broker.deliveries()
         first = await next_of(deliveries)
         assert first.message_id == "t\\xe4sk"
+        assert "correlation_id" in first.refusal.message
         await first.retry(1, {"x-attempt": 2})
         await first.ack()
         second = await next_of(deliveries)

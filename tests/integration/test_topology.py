@@ -67,15 +67,15 @@ async def test_a_task_for_a_lane_that_nobody_serves_is_kept(amqp, declared, chan
     assert await ready(channel, f"{amqp.namespace}.unrouted") == 1
 
 
-async def test_a_rejected_task_is_dead_and_keeps_its_reason(declared, channel):
+async def test_a_rejected_task_is_dropped_and_keeps_its_reason(declared, channel):
     await channel.basic_publish(b"x", exchange=declared.tasks, routing_key=declared.lane)
     got = await channel.basic_get(declared.task_queue)
     await channel.basic_reject(got.delivery_tag, requeue=False)
-    dead = await _arrives(channel, f"{declared.dead}.{declared.lane}")
+    dead = await _arrives(channel, declared.dropped_queue)
     assert dead.header.properties.headers["x-first-death-reason"] == "rejected"
 
 
-async def test_a_task_that_keeps_coming_back_is_dead_after_its_limit(amqp, connection, channel):
+async def test_a_task_that_keeps_coming_back_is_dropped_after_its_limit(amqp, connection, channel):
     wanted = topology(amqp.model_copy(update={"delivery_limit": 2}), RETRY)
     await declare(channel, wanted)
     await channel.basic_publish(b"x", exchange=wanted.tasks, routing_key=wanted.lane)
@@ -85,7 +85,7 @@ async def test_a_task_that_keeps_coming_back_is_dead_after_its_limit(amqp, conne
         taken = await _arrives(await crashing.channel(), wanted.task_queue, no_ack=False)
         assert taken.body == b"x"
         await crashing.close()
-    dead = await _arrives(channel, f"{wanted.dead}.{wanted.lane}")
+    dead = await _arrives(channel, wanted.dropped_queue)
     assert dead.header.properties.headers["x-first-death-reason"] == "delivery_limit"
     assert await ready(channel, wanted.task_queue) == 0
 

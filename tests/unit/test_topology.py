@@ -18,7 +18,6 @@ FORBIDDEN = {
     "x-queue-master-locator",
     "x-expires",
     "x-ha-policy",
-    "x-single-active-consumer",
 }
 # What quorum queues of 3.10.8 declare, and every later release keeps.
 ALLOWED = {
@@ -31,6 +30,7 @@ ALLOWED = {
     "x-max-length-bytes",
     "x-message-ttl",
     "x-overflow",
+    "x-single-active-consumer",
 }
 
 
@@ -49,6 +49,7 @@ def test_the_names_are_those_that_operators_are_told():
         "ns.retry.fast.5s",
         "ns.retry.fast.30s",
         "ns.dead.fast",
+        "ns.dropped.fast",
         "ns.events.unrouted",
     }
 
@@ -80,7 +81,22 @@ def test_dead_lettering_is_at_least_once_and_leads_somewhere(queue):
 def test_the_task_queue_has_a_limit_and_a_place_for_what_exceeds_it():
     arguments = QUEUES["ns.tasks.fast"].arguments
     assert arguments["x-delivery-limit"] == 20
-    assert (arguments["x-dead-letter-exchange"], arguments["x-dead-letter-routing-key"]) == ("ns.dead", "fast")
+    assert (arguments["x-dead-letter-exchange"], arguments["x-dead-letter-routing-key"]) == ("ns.dead", "fast.dropped")
+
+
+def test_what_the_broker_drops_waits_for_one_worker_to_announce_it_and_else_is_parked():
+    dropped = QUEUES["ns.dropped.fast"]
+    assert (dropped.exchange, dropped.key) == ("ns.dead", "fast.dropped")
+    assert dropped.arguments["x-single-active-consumer"] is True
+    assert (dropped.arguments["x-dead-letter-exchange"], dropped.arguments["x-dead-letter-routing-key"]) == (
+        "ns.dead",
+        QUEUES["ns.dead.fast"].key,
+    )
+
+
+@pytest.mark.parametrize("name", ["ns.tasks.fast", "ns.dropped.fast", "ns.dead.fast"])
+def test_every_queue_that_is_read_has_a_delivery_limit_of_ours(name):
+    assert QUEUES[name].arguments["x-delivery-limit"] >= 20
 
 
 def test_a_rung_holds_for_its_delay_and_leads_back_to_the_task_queue():

@@ -1,1 +1,1 @@
-"""The world: one technology in each module, ignorant of the others. Only `worker.service` names them."""
+"""The world: one technology in each module, ignorant of the others. Only `service`, `lone` and `openers` name them."""

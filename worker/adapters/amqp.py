@@ -20,8 +20,9 @@ from aio_pika.exceptions import ConnectionClosed, ProbableAuthenticationError, P
 from aiormq.abc import AbstractConnection, DeliveredMessage
 from pamqp import commands
 
-from worker.adapters.amqp_consume import Consumer
+from worker.adapters.amqp_consume import Consumer, Order
 from worker.adapters.amqp_delivery import AmqpDelivery
+from worker.adapters.amqp_header import install as install_lenient_headers
 from worker.adapters.amqp_listen import listening
 from worker.adapters.amqp_publish import Counts, Publisher, broker_call, persist
 from worker.adapters.topology import TopologyError, check, declare, topology
@@ -30,7 +31,9 @@ from worker.settings import Amqp, Retry
 
 TOPOLOGY_S = 60
 BLOCKED_PROBE_S = 0.2
+PROBE_S = 1.0
 CLOSE_S = 5
+DROPPED_AT_ONCE = 4
 NOT_ALLOWED = 530  # the reply code with which the broker refuses a virtual host
 
 # aiormq knows what to do with a broker that closes the connection instead of opening the virtual host, but believes the
@@ -38,6 +41,7 @@ NOT_ALLOWED = 530  # the reply code with which the broker refuses a virtual host
 commands.Connection.Open.valid_responses = ["Connection.OpenOk", "Connection.Close"]
 # It logs each failed try to connect, as does whoever made it: here, or in aio-pika.
 logging.getLogger("aiormq.connection").addFilter(lambda record: record.msg != "error when creating transport: %r")
+install_lenient_headers()
 
 
 class BrokerRefusedError(BrokerLostError):
@@ -55,11 +59,14 @@ class Broker:
     def __init__(self, settings: Amqp, retry: Retry, *, patient: bool = True) -> None:
         self.topology = topology(settings, retry)
         self.counts = Counts()
+        self.known_blocked = False  # when `blocked` was last asked
         self._settings = settings
         self._final = () if patient else (BrokerRefusedError,)
         self._jitter = retry.jitter
         self._connections: tuple[RobustConnection, ...] = ()
-        self._consumer: Consumer | None = None
+        self._consumers: tuple[Consumer, ...] = ()
+        self._probing: asyncio.Task[None] | None = None
+        self._inbox: asyncio.Queue[AmqpDelivery | None] = asyncio.Queue()
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -84,8 +91,10 @@ class Broker:
 
     async def close(self) -> None:
         """Close both connections. What was delivered and not acknowledged goes back to its queue."""
-        if self._consumer is not None:
-            self._consumer.close()
+        for consumer in self._consumers:
+            consumer.close()
+        if self._probing is not None:
+            self._probing.cancel()
         connections, self._connections = self._connections, ()
         for connection in reversed(connections):
             with suppress(BrokerLostError):  # a broker that does not say goodbye is gone as well
@@ -156,25 +165,50 @@ class Broker:
         return queue.consumer_count or 0
 
     async def start_consuming(self, slots: int) -> None:
-        """Begin to receive tasks, at most `slots` unsettled at a time. Raises `BrokerLostError`."""
-        self._consumer = await Consumer.open(
-            self._connections[0], self.topology.task_queue, prefetch=slots, wrap=self._wrap
-        )
+        """Begin to receive tasks, at most `slots` unsettled at a time, and what the broker has dropped of them.
+
+        Raises `BrokerLostError`.
+        """
+        for queue, prefetch in ((self.topology.task_queue, slots), (self.topology.dropped_queue, DROPPED_AT_ONCE)):
+            order = Order(queue, self._inbox, self._wrap, self._settings.consumer_timeout_s)
+            self._consumers += (await Consumer.open(self._connections[0], order, prefetch, self._restore),)
+
+        self._probing = asyncio.create_task(self._probe())
+
+    async def _probe(self) -> None:
+        while True:
+            await self.blocked()
+            await asyncio.sleep(PROBE_S)
 
     def _wrap(self, message: DeliveredMessage) -> AmqpDelivery:
         return AmqpDelivery(message, self._publisher, self.topology, self._jitter)
 
+    async def _restore(self) -> None:
+        """See to it, after a loss, that the queues are still those that we need. Raises `BrokerLostError`."""
+        try:
+            await self.prepare()
+        except TopologyError as error:
+            raise BrokerLostError(f"what is on the broker was changed: {error}") from error
+
     async def deliveries(self) -> AsyncIterator[AmqpDelivery]:
-        """Iterate over the tasks as they come, until `stop_consuming`; for one reader."""
-        if self._consumer is None:
-            raise RuntimeError("deliveries() before start_consuming()")
-        async for delivery in self._consumer.deliveries():
-            yield delivery
+        """Iterate over messages as they come, until `stop_consuming`; for one reader.
+
+        Those with a `refusal` are no tasks to do.
+        """
+        while (delivery := await self._inbox.get()) is not None:
+            if not delivery.stale:
+                yield delivery
 
     async def stop_consuming(self) -> None:
-        """Receive no more tasks. Those taken from `deliveries` can still be settled."""
-        if self._consumer is not None:
-            await self._consumer.stop()
+        """Receive no more messages, and give back those that nobody took from `deliveries`, which ends.
+
+        Those taken can still be settled.
+        """
+        await asyncio.gather(*(each.stop() for each in self._consumers))
+        while not self._inbox.empty():
+            if (delivery := self._inbox.get_nowait()) is not None:
+                await delivery.give_back()
+        self._inbox.put_nowait(None)
 
     async def announce(self, routing_key: str, body: bytes, content_type: str, *, confirm: bool = True) -> None:
         """Publish one event. With `confirm`, returns once the broker has it and raises `BrokerLostError` otherwise;
@@ -232,7 +266,7 @@ class Broker:
     @property
     def consuming(self) -> bool:
         """Whether the broker sends tasks, as far as this side knows."""
-        return self._consumer is not None and self._consumer.registered
+        return bool(self._consumers) and all(each.registered for each in self._consumers)
 
     async def blocked(self) -> bool:
         """Whether the broker takes no publications now, for want of memory or disk or because it is not there."""
@@ -240,8 +274,10 @@ class Broker:
             async with broker_call(BLOCKED_PROBE_S):
                 await self._publisher.unblocked()
         except BrokerLostError:
-            return True
-        return False
+            self.known_blocked = True
+        else:
+            self.known_blocked = False
+        return self.known_blocked
 
 
 def _raise_refusal(error: BaseException | None) -> None:

@@ -3,7 +3,7 @@
 import logging
 import random
 import struct
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from contextlib import suppress
 from datetime import datetime
 from typing import cast
@@ -14,11 +14,14 @@ from pamqp import encode
 from pamqp.common import FieldTable
 
 from worker.adapters.amqp_publish import Publisher, broker_call
+from worker.adapters.amqp_refusal import EXPIRATION, refusal
 from worker.adapters.topology import Topology
+from worker.errors import TaskError
 from worker.messages.headers import task_id
 from worker.ports import BrokerLostError
 
 SETTLE_S = 10
+CLOSE_S = 5
 PARK_REASON_BYTES = 1024
 # What the broker writes into a message, or obeys in one: on a copy it would be untrue, or send it elsewhere.
 BROKER_HEADERS = ("x-death", "x-first-death-", "x-last-death-", "x-delivery-count", "x-acquired-count")
@@ -36,6 +39,7 @@ class AmqpDelivery:
         self._publisher = publisher
         self._names = names
         self._jitter = jitter
+        self._refusal = refusal(message, names)
 
     @property
     def body(self) -> bytes:
@@ -58,6 +62,11 @@ class AmqpDelivery:
         return self._properties.headers or {}
 
     @property
+    def refusal(self) -> TaskError | None:
+        """Why no attempt may be made; None where one may."""
+        return self._refusal
+
+    @property
     def redelivered(self) -> bool:
         """Whether the broker has delivered the message before."""
         return bool(self._message.redelivered)
@@ -76,8 +85,7 @@ class AmqpDelivery:
     async def ack(self) -> None:
         """Settle: the broker may forget the message. A lost connection makes this a no-op: it comes again."""
         try:
-            async with broker_call(SETTLE_S):
-                await self._message.channel.basic_ack(self._tag)
+            await self._settle(self._message.channel.basic_ack(self._tag))
         except BrokerLostError as error:
             self._publisher.counts.acks_lost += 1
             log.warning("task %s: acknowledgement lost, it will be delivered again: %s", self._task_id, error)
@@ -89,7 +97,8 @@ class AmqpDelivery:
         """
         # Never above the queue's own limit: a message at the head that lives longer would hold up all behind it.
         share = random.uniform(1 - self._jitter, 1)  # noqa: S311 - nothing secret
-        copy = self._copy(headers, expiration_s=delay_s * share)
+        allowed = {EXPIRATION: self._properties.expiration} if self._properties.expiration else {}
+        copy = self._copy({**headers, **allowed}, expiration_s=delay_s * share)
         await self._publisher.publish_alone(self._names.retry, self._names.retry_key(delay_s), copy)
 
     async def park(self, code: str, reason: str) -> None:
@@ -104,8 +113,23 @@ class AmqpDelivery:
     async def give_back(self) -> None:
         """Return the message to the queue untouched, for another worker."""
         with suppress(BrokerLostError):  # then the broker does so by itself
+            await self._settle(self._message.channel.basic_nack(self._tag, requeue=True))
+
+    async def _settle(self, answer: Awaitable[None]) -> None:
+        """Send an answer. Raises `BrokerLostError`; then the channel is closed, so that the message comes again.
+
+        A message without an answer on a live channel would hold its slot until the broker's delivery timeout.
+        """
+        channel = self._message.channel
+        try:
             async with broker_call(SETTLE_S):
-                await self._message.channel.basic_nack(self._tag, requeue=True)
+                await answer
+        except BrokerLostError:
+            if not channel.is_closed:
+                with suppress(BrokerLostError):
+                    async with broker_call(CLOSE_S):
+                        await channel.close()
+            raise
 
     @property
     def _tag(self) -> int:

@@ -12,10 +12,6 @@ from contextlib import AbstractContextManager, aclosing, asynccontextmanager, nu
 from dataclasses import dataclass, field
 from posixpath import dirname
 
-from cryptography.hazmat.primitives.ciphers import Cipher
-from cryptography.hazmat.primitives.ciphers.algorithms import AES128
-from cryptography.hazmat.primitives.ciphers.modes import CBC
-
 from worker.adapters.hls_playlist import MARK, MAX_BYTES, Piece, PlayedPiece, read_playlist
 from worker.errors import Code, TaskError
 from worker.media.segments import LENGTH_BYTES, SLOT_BYTES, Segment, pack_table
@@ -179,7 +175,7 @@ class SegmentedSource:
         stop = end + -end % AES_BYTES
         data = await source.read(piece.offset + before, stop - before)
         vector, blocks = (data[:AES_BYTES], data[AES_BYTES:]) if first else (piece.key.iv, data)
-        return Cipher(AES128(slot.key), CBC(vector)).decryptor().update(blocks)[start - first : end - first]
+        return _decrypted(blocks, slot.key, vector)[start - first : end - first]
 
     async def _key(self, location: Location) -> bytes:
         if location not in self._keys:
@@ -204,3 +200,11 @@ class SegmentedSource:
             self._objects[location] = CachedSource(self._store, location, info, cache_bytes=self._cache_bytes)
         self._objects.move_to_end(location)
         return self._objects[location]
+
+
+def _decrypted(blocks: bytes, key: bytes, vector: bytes) -> bytes:
+    from cryptography.hazmat.primitives.ciphers import Cipher  # noqa: PLC0415 - few sources are encrypted
+    from cryptography.hazmat.primitives.ciphers.algorithms import AES128  # noqa: PLC0415
+    from cryptography.hazmat.primitives.ciphers.modes import CBC  # noqa: PLC0415
+
+    return Cipher(AES128(key), CBC(vector)).decryptor().update(blocks)

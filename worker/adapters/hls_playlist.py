@@ -12,8 +12,6 @@ from posixpath import dirname
 from typing import Any
 from urllib.parse import unquote
 
-import m3u8
-
 from worker.errors import Code, TaskError
 from worker.stores import MAX_KEY_BYTES
 from worker.task import Location
@@ -70,6 +68,8 @@ def read_playlist(data: bytes, playlist: Location, root: str) -> Location | tupl
     `root` is the directory that everything must lie in. Raises `AccessDenied`, `CorruptMedia`, `InvalidArgument`
     (a live stream), `LimitExceeded`, `UnsupportedMedia`.
     """
+    import m3u8  # noqa: PLC0415 - takes long to import, and most sources are no playlists
+
     if data.count(b"#EXTINF") > MAX_SEGMENTS:
         raise TaskError(Code.LIMIT_EXCEEDED, f"{playlist}: the playlist has more than {MAX_SEGMENTS} segments")
     try:

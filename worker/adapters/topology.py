@@ -19,6 +19,8 @@ UNROUTED_TTL_MS = 7 * DAY_MS
 DEAD_TTL_MS = 14 * DAY_MS
 UNROUTED_MESSAGES = 10_000
 UNROUTED_BYTES = 256 * 2**20
+# Being looked at counts as a delivery, and without a limit of ours RabbitMQ 4 deletes what was looked at 20 times.
+PARKED_DELIVERIES = 10**9
 
 Argument = str | int
 
@@ -84,6 +86,21 @@ class Topology:
         return f"{self.namespace}.dead"
 
     @property
+    def parked_queue(self) -> str:
+        """The queue of what will not be tried again, until a person replays or drops it."""
+        return f"{self.dead}.{self.lane}"
+
+    @property
+    def dropped_queue(self) -> str:
+        """The queue of what the broker took out of the task queue, until a worker has announced it."""
+        return f"{self.namespace}.dropped.{self.lane}"
+
+    @property
+    def dropped_key(self) -> str:
+        """The key, on the exchange `dead`, with which the broker takes a task out of the task queue."""
+        return f"{self.lane}.dropped"
+
+    @property
     def events(self) -> str:
         """The exchange that events are published to."""
         return f"{self.namespace}.events"
@@ -112,10 +129,18 @@ class Topology:
     def queues(self) -> tuple[Queue, ...]:
         """All queues, each after those that its messages may move on to."""
         unrouted, events_unrouted = f"{self.namespace}.unrouted", f"{self.events}.unrouted"
-        dead_arguments: dict[str, Argument] = {"x-queue-type": "quorum", "x-message-ttl": DEAD_TTL_MS}
-        task_arguments = {**_dead_lettered(self.dead, self.lane), "x-delivery-limit": self.delivery_limit}
+        parked: dict[str, Argument] = {
+            "x-queue-type": "quorum",
+            "x-message-ttl": DEAD_TTL_MS,
+            "x-delivery-limit": PARKED_DELIVERIES,
+        }
+        limit = {"x-delivery-limit": self.delivery_limit}
+        task_arguments = {**_dead_lettered(self.dead, self.dropped_key), **limit}
+        # One worker announces, so that each end is told in turn; what it cannot announce is parked all the same.
+        dropped = {**_dead_lettered(self.dead, self.lane), **limit, "x-single-active-consumer": True}
         return (
-            Queue(f"{self.dead}.{self.lane}", self.dead, self.lane, dead_arguments),
+            Queue(self.parked_queue, self.dead, self.lane, parked),
+            Queue(self.dropped_queue, self.dead, self.dropped_key, dropped),
             Queue(self.task_queue, self.tasks, self.lane, task_arguments),
             *(self._rung(delay_s) for delay_s in sorted(set(self.delays_s))),
             # A full queue refuses tasks, so that their publisher knows; of events it forgets the oldest.
