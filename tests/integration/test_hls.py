@@ -32,7 +32,7 @@ from worker.media.joined import JoinedReader
 from worker.media.plan import CapturePlan, EntryPlan, Format, Image, Limits, Mode, Rendition, Report, Selection
 from worker.media.runs import runs_of
 from worker.media.segments import LENGTH_BYTES, SLOT_BYTES, read_table
-from worker.service import run_task
+from worker.lone import run_task
 from worker.settings import MIB, Pool, Settings, Store
 from worker.task import Location
 

@@ -193,6 +193,12 @@ def test_a_local_store_does_not_wait_for_s3_to_be_imported():
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout == b"False\n"
 
 
+def test_one_task_on_a_local_store_does_not_wait_for_what_only_a_service_needs():
+    libraries = ("aio_pika", "aiormq", "aiohttp", "botocore", "m3u8", "cryptography", "alibabacloud_imm20200930")
+    code = f"import sys, worker.cli.app, worker.lone; print([name for name in {libraries} if name in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout == b"[]\n"
+
+
 def test_ctrl_c_while_importing_ends_quietly(tmp_path):
     (tmp_path / "typer.py").write_text("raise KeyboardInterrupt\n")
     environ = os.environ | {"PYTHONPATH": str(tmp_path)}

@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 from devkit.media import counter_video
 from devkit.ports import free_ports
 from tests.fakes import MemoryBroker
-from worker import service
+from worker import lone, service
 from worker.adapters.amqp import Broker
 from worker.adapters.files import LocalStore
 from worker.adapters.pool import DecoderPool
@@ -228,7 +228,7 @@ async def test_with_its_port_taken_it_gives_up(tmp_path):
 
 async def run(settings, body):
     told = []
-    await service.run_task(
+    await lone.run_task(
         settings, json.dumps(body).encode(), lambda key, event: told.append((key, json.loads(event)))
     )
     return [(key.rpartition(".")[2], event["data"]) for key, event in told]
@@ -287,4 +287,4 @@ async def test_a_task_that_ends_without_a_result_is_not_hushed_up(local):
             raise ValueError("a bug")
 
     with pytest.raises(RuntimeError, match="unexpected error"):
-        await service.run_task(local, json.dumps(task(Number=1)).encode(), tell)
+        await lone.run_task(local, json.dumps(task(Number=1)).encode(), tell)

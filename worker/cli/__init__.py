@@ -1,1 +1,1 @@
-"""The command line: parses, calls `worker.service`, prints. Decides nothing about tasks."""
+"""The command line: parses, calls `worker.service` or `worker.lone`, prints. Decides nothing about tasks."""

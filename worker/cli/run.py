@@ -46,7 +46,7 @@ def run(
 
 def _do(settings: Settings, body: bytes, label: str) -> Told:
     """Do the task while its progress is shown; returns its terminal event."""
-    from worker import service  # most of all imports, which --help does not wait for
+    from worker import lone  # most of all imports, which --help does not wait for
 
     heard: list[Told] = []
     with Board() as board:
@@ -60,5 +60,5 @@ def _do(settings: Settings, body: bytes, label: str) -> Told:
             heard.append(told)
             board.show(told)
 
-        asyncio.run(service.run_task(settings, body, tell))
+        asyncio.run(lone.run_task(settings, body, tell))
     return heard[-1]
