@@ -17,18 +17,20 @@ from pathlib import Path
 
 import av
 
-from bench import latency, limits, processes, reading, report, serving
+from bench import latency, limits, memory, processes, reading, report, serving, slots, tasks
 from bench.compare import compare
 from bench.jobs import BUCKET, dense_jobs, long_jobs, middle, other_jobs
 from bench.media import BIG_S, LONG_S, SCENES_S, prepare
 from bench.minimum import read
 from bench.report import Verdict
+from devkit.broker import broker
 from worker.adapters.pool import DecoderPool
 from worker.media.plan import Selection
 from worker.settings import Pool
 
 MEDIA = Path(__file__).parents[1] / "bench-media"
 MARK = "\n## Results\n"
+QUICK_TASKS = 200
 
 
 def main() -> int:
@@ -73,18 +75,28 @@ def _sections(media: dict[str, Path], home: Path, repeats: int, *, quick: bool) 
     one = middle(long, seconds)
     walls = latency.measure(one, home, max(repeats, 5))
     os.sched_setaffinity(0, all_cores)
-    served = serving.measure(one, home, max(repeats, 5))
-    walls[latency.SERVED] = statistics.median(served.latencies_s)
-    walls[latency.FFMPEG_FREE] = statistics.median(latency.ffmpeg(one, home) for _ in served.latencies_s)
-    yield report.latencies(walls), True
-    yield report.serving(served), True
+    with broker() as node:
+        served = serving.measure(one, node.url, home, max(repeats, 5))
+        walls[latency.SERVED] = statistics.median(served.latencies_s)
+        walls[latency.FFMPEG_FREE] = statistics.median(latency.ffmpeg(one, home) for _ in served.latencies_s)
+        verdicts += latency.verdicts(walls)
+        yield report.latencies(walls), True
+        yield report.serving(served), True
+        costs = tasks.measure(node.url, home, tasks=QUICK_TASKS if quick else tasks.TASKS, repeats=1)
+        verdicts.append(tasks.verdict(costs))
+        yield tasks.table(costs), True
+        growths = memory.measure(node.url, home, quick=quick)
+        verdicts.append(memory.verdict(growths))
+        yield memory.table(growths), True
+    split = asyncio.run(slots.measure(jobs[1], seconds))
+    verdicts.append(slots.verdict(split))
+    yield slots.table(split), True
     yield report.readings(asyncio.run(_readings(media["big"]))), True
     cells = limits.table(home)
     yield report.limits(cells), True
-    memory = max(served.ready_bytes, served.after_bytes) / serving.LIMIT_BYTES
+    at_rest = max(served.ready_bytes, served.after_bytes) / serving.LIMIT_BYTES
     decoded = max(cell.ratio for cell in cells.values())
-    verdicts += latency.verdicts(walls)
-    verdicts.append(Verdict("memory of the worker at rest to its limit", 1.0, memory))
+    verdicts.append(Verdict("memory of the worker at rest to its limit", 1.0, at_rest))
     verdicts.append(Verdict("frames decoded to the fewest possible, the worst", limits.SLACK, decoded))
     yield report.verdicts(verdicts), all(each.passed for each in verdicts)
 

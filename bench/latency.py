@@ -23,8 +23,10 @@ def measure(job: Job, home: Path, repeats: int) -> dict[str, float]:
         FFMPEG: lambda: ffmpeg(job, home),
         WARM: lambda: warm(job, home)[0].wall_s,
         RUN: lambda: _run(job, home),
-        PYTHON: lambda: processes.run([sys.executable, "-c", "pass"]).wall_s,
-        IMPORTS: lambda: processes.run([sys.executable, "-c", "import worker.cli.run, worker.service"]).wall_s,
+        PYTHON: lambda: processes.run([sys.executable, "-c", "pass"], _environment()).wall_s,
+        IMPORTS: lambda: (
+            processes.run([sys.executable, "-c", "import worker.cli.app, worker.lone"], _environment()).wall_s
+        ),
     }
     done: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(repeats):
@@ -47,9 +49,14 @@ def _run(job: Job, home: Path) -> float:
         place.hardlink_to(job.file)
     task = home / "task.json"
     task.write_text(json.dumps(job.message))
-    own = {name: value for name, value in os.environ.items() if not name.startswith("FRAME_CAPTURE_")}
     command = [sys.executable, "-m", "worker", "run", str(task), "--root", str(home / "store")]
-    return processes.run(command, own).wall_s
+    return processes.run(command, _environment()).wall_s
+
+
+def _environment() -> dict[str, str]:
+    """Give ours without settings of the worker, and with bytecode kept, as it is wherever a program is in use."""
+    dropped = ("FRAME_CAPTURE_", "PYTHONDONTWRITEBYTECODE")
+    return {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
 
 
 def verdicts(walls: Mapping[str, float]) -> list[Verdict]:

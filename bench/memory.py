@@ -5,7 +5,7 @@ What grows with the length of a video, or with the number of tasks done, shows i
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
@@ -15,8 +15,9 @@ from typing import Any, Self
 import av
 import numpy as np
 
-from bench import processes, serving
+from bench import processes, report, serving
 from bench.jobs import BUCKET, message
+from worker.settings import MIB
 
 FPS = 25
 GOP = 25  # a second, on whose keyframes the times of all requests lie: reading much and decoding little
@@ -24,6 +25,9 @@ MINUTE_S, HOUR_S = 60, 3600
 FEW_TASKS, MANY_TASKS = 100, 1000
 SIZES = {"1080p": (1920, 1080), "4K": (3840, 2160)}
 SAMPLE_S = 0.05
+MAX_GROWTH_BYTES = 32 * MIB
+# What the settings allow to be kept of a long source and of its images is no growth.
+SETTINGS = {"pool__cache_bytes": 8 * MIB, "pool__inflight_bytes": 8 * MIB}
 DRAWN = {"Width": 320, "Height": 180}  # small images: those stored are none of the memory's business
 
 REQUESTS: dict[str, list[dict[str, Any]]] = {
@@ -54,6 +58,10 @@ class Growth:
     @property
     def decoder_bytes(self) -> int:
         return self.large.decoder_bytes - self.small.decoder_bytes
+
+    @property
+    def worst_bytes(self) -> int:
+        return max(self.parent_bytes, self.decoder_bytes)
 
 
 class Watch:
@@ -89,12 +97,23 @@ class Watch:
                 self._peaks[pid] = max(processes.peak_bytes(pid), self._peaks.get(pid, 0))
 
 
-def lengths(url: str, home: Path, size: tuple[int, int], snapshots: list[dict[str, Any]], **settings: object) -> Growth:
+def measure(url: str, home: Path, *, quick: bool) -> dict[str, Growth]:
+    """Measure all, or what is small of it."""
+    few = 1 if quick else None
+    growths = {
+        f"{size}, {name}: one minute, one hour": lengths(url, home, SIZES[size], snapshots)
+        for size in list(SIZES)[:few]
+        for name, snapshots in list(REQUESTS.items())[:few]
+    }
+    return growths | {f"{FEW_TASKS} tasks, {MANY_TASKS:,} tasks": tasks(url, home)}
+
+
+def lengths(url: str, home: Path, size: tuple[int, int], snapshots: list[dict[str, Any]]) -> Growth:
     """Do a request on a minute of video, then on an hour, in one worker."""
     bucket = home / "memory" / BUCKET
     bucket.mkdir(parents=True, exist_ok=True)
     peaks = []
-    with _watched(url, bucket.parent, **settings) as watch:
+    with _watched(url, bucket.parent) as watch:
         for seconds in (MINUTE_S, HOUR_S):
             video = bucket / f"{size[1]}-{seconds}.mp4"
             if not video.exists():
@@ -104,14 +123,14 @@ def lengths(url: str, home: Path, size: tuple[int, int], snapshots: list[dict[st
     return Growth(*peaks)
 
 
-def tasks(url: str, home: Path, **settings: object) -> Growth:
+def tasks(url: str, home: Path) -> Growth:
     """Do some tasks of a video of one frame, then many more, in one worker."""
     bucket = home / "memory" / BUCKET
     bucket.mkdir(parents=True, exist_ok=True)
     video = bucket / "tiny.mp4"
     make(video, (64, 64), 1)
     one = message(video, Number=1)
-    with _watched(url, bucket.parent, **settings) as watch:
+    with _watched(url, bucket.parent) as watch:
         peaks = []
         for number in (FEW_TASKS, MANY_TASKS - FEW_TASKS):
             asyncio.run(serving.perform(url, [one] * number))
@@ -120,8 +139,8 @@ def tasks(url: str, home: Path, **settings: object) -> Growth:
 
 
 @contextmanager
-def _watched(url: str, root: Path, **settings: object) -> Iterator[Watch]:
-    with serving.worker(url, root, root / "worker.log", **settings) as pid, Watch(pid) as watch:
+def _watched(url: str, root: Path) -> Iterator[Watch]:
+    with serving.worker(url, root, root / "worker.log", **SETTINGS) as pid, Watch(pid) as watch:
         yield watch
 
 
@@ -148,3 +167,26 @@ def make(path: Path, size: tuple[int, int], seconds: int) -> None:
                 packet.pts, packet.dts, packet.time_base = pts + second * FPS, dts + second * FPS, Fraction(1, FPS)
                 packet.duration, packet.is_keyframe, packet.stream = 1, is_key, stream
                 container.mux(packet)
+
+
+def table(growths: Mapping[str, Growth]) -> str:
+    """Write the peaks in MB."""
+    lines = [
+        [
+            name,
+            *(
+                f"{size / report.MB:.0f}"
+                for peaks in (each.small, each.large)
+                for size in (peaks.parent_bytes, peaks.decoder_bytes)
+            ),
+        ]
+        for name, each in growths.items()
+    ]
+    head = ["peak MB after", "first process", "largest decoder", "first process, then", "largest decoder, then"]
+    return f"**Memory at its most, by length and number**\n\n{report.table(head, lines)}"
+
+
+def verdict(growths: Mapping[str, Growth]) -> report.Verdict:
+    """Judge the worst growth."""
+    worst_bytes = max(each.worst_bytes for each in growths.values())
+    return report.Verdict("growth of the worker's peak memory to 32 MiB", 1.0, worst_bytes / MAX_GROWTH_BYTES)

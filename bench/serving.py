@@ -19,7 +19,6 @@ from aio_pika import Message, connect
 
 from bench import processes
 from bench.jobs import BUCKET, Job
-from devkit.broker import broker
 from devkit.ports import free_ports
 from worker.adapters.topology import topology
 from worker.settings import Amqp, Retry
@@ -44,16 +43,16 @@ class Serving:
     latencies_s: tuple[float, ...]
 
 
-def measure(job: Job, home: Path, repeats: int) -> Serving:
-    """Start a broker and a worker; do a job again and again."""
+def measure(job: Job, url: str, home: Path, repeats: int) -> Serving:
+    """Start a worker at a broker; do a job again and again."""
     root = home / "served"
     place = root / BUCKET / job.file.name
     place.parent.mkdir(parents=True)
     place.hardlink_to(job.file)
-    with broker() as node, worker(node.url, root, home / "worker.log") as pid:
+    with worker(url, root, home / "worker.log") as pid:
         ready_bytes = _memory(pid)
-        asyncio.run(perform(node.url, [job.message] * SLOTS))  # each slot once, to warm up
-        latencies_s = tuple(asyncio.run(perform(node.url, [job.message])) for _ in range(repeats))
+        asyncio.run(perform(url, [job.message] * SLOTS))  # each slot once, to warm up
+        latencies_s = tuple(asyncio.run(perform(url, [job.message])) for _ in range(repeats))
         return Serving(SLOTS, ready_bytes, _memory(pid), latencies_s)
 
 

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,7 @@ from typing import Any
 
 import aio_pika
 
-from bench import peers, processes, serving
+from bench import peers, processes, report, serving
 from bench.jobs import BUCKET
 from devkit.broker import broker
 from devkit.media import counter_video
@@ -33,6 +33,7 @@ WARM_TASKS = 50
 SLOTS = 2
 LIMIT_MS = 4.0  # of CPU a task in the worker's first process
 DEADLINE_S = 600
+OURS = "this worker"
 CONSUMED = "bench.acks"
 CONSUMER = "consumer"  # the argument with which this file is the plain consumer
 
@@ -54,26 +55,28 @@ class Cost:
         return self.parent_ms + self.others_ms + self.ended_ms
 
 
-def measure(home: Path, *, tasks: int, repeats: int, celery_python: str | None) -> dict[str, list[Cost]]:
-    """Measure each way `repeats` times in turn, below an existing directory `home`."""
-    bucket = home / "store" / BUCKET
+def measure(
+    url: str, home: Path, *, tasks: int, repeats: int, celery_python: str = str(peers.PYTHON)
+) -> dict[str, list[Cost]]:
+    """Measure each way `repeats` times in turn, below an existing directory `home`; Celery where it is installed."""
+    bucket = home / "tiny" / BUCKET
     bucket.mkdir(parents=True)
     video = bucket / "tiny.mp4"
     counter_video(video, width=64, height=64, fps=1, seconds=1, gop=1)
+    has_peer = shutil.which("ffmpeg") is not None and _has_celery(celery_python)
     costs: dict[str, list[Cost]] = {}
-    with broker() as node:
-        for _ in range(repeats):
-            with serving.worker(node.url, home / "store", home / "worker.log", slots=SLOTS) as pid:
-                _performed(node.url, WARM_TASKS)
-                costs.setdefault("this worker", []).append(_spent(pid, tasks, lambda: _performed(node.url, tasks)))
-            with _consumer(node.url) as pid:
-                asyncio.run(_feed(node.url, WARM_TASKS))
-                cost = _spent(pid, tasks, lambda: asyncio.run(_feed(node.url, tasks)))
-                costs.setdefault("aio-pika consumer that only acks", []).append(cost)
-            if celery_python:
-                with _celery(celery_python, node.url, home, video) as (pid, perform):
-                    perform(WARM_TASKS)
-                    costs.setdefault("Celery and ffmpeg", []).append(_spent(pid, tasks, lambda: perform(tasks)))
+    for _ in range(repeats):
+        with serving.worker(url, bucket.parent, home / "worker.log", slots=SLOTS) as pid:
+            _performed(url, WARM_TASKS)
+            costs.setdefault(OURS, []).append(_spent(pid, tasks, lambda: _performed(url, tasks)))
+        with _consumer(url) as pid:
+            asyncio.run(_feed(url, WARM_TASKS))
+            cost = _spent(pid, tasks, lambda: asyncio.run(_feed(url, tasks)))
+            costs.setdefault("aio-pika consumer that only acks", []).append(cost)
+        if has_peer:
+            with _celery(celery_python, url, home, video) as (pid, perform):
+                perform(WARM_TASKS)
+                costs.setdefault("Celery and ffmpeg", []).append(_spent(pid, tasks, lambda: perform(tasks)))
     return costs
 
 
@@ -190,17 +193,21 @@ def _started(command: Sequence[str], env: dict[str, str], log: Path | None) -> I
 # --- telling
 
 
-def table(costs: dict[str, list[Cost]]) -> str:
+def table(costs: Mapping[str, Sequence[Cost]]) -> str:
     """Write medians, in milliseconds of CPU a task."""
-    rows = [
-        "| CPU ms a task, medians | first process | other processes | those that ended meanwhile | all | tasks/s |",
-        "|---|---|---|---|---|---|",
-    ]
+    parts = ("parent_ms", "others_ms", "ended_ms", "total_ms", "tasks_per_s")
+    lines = []
     for name, each in costs.items():
-        parts = ("parent_ms", "others_ms", "ended_ms", "total_ms", "tasks_per_s")
-        medians = [statistics.median(getattr(cost, part) for cost in each) for part in parts]
-        rows.append(f"| {name} | " + " | ".join(f"{value:.2f}" for value in medians[:-1]) + f" | {medians[-1]:.0f} |")
-    return "\n".join(rows)
+        *times_ms, per_s = (statistics.median(getattr(cost, part) for cost in each) for part in parts)
+        lines.append([name, *(f"{time_ms:.2f}" for time_ms in times_ms), f"{per_s:.0f}"])
+    head = ["CPU ms a task", "first process", "other processes", "those that ended meanwhile", "all", "tasks/s"]
+    return f"**Many tasks of a 64×64 video of one frame**\n\n{report.table(head, lines)}"
+
+
+def verdict(costs: Mapping[str, Sequence[Cost]]) -> report.Verdict:
+    """Judge what the worker itself costs."""
+    parent_ms = statistics.median(cost.parent_ms for cost in costs[OURS])
+    return report.Verdict("CPU of the worker's first process, a task, to 4 ms", 1.0, parent_ms / LIMIT_MS)
 
 
 def main() -> int:
@@ -210,16 +217,13 @@ def main() -> int:
     parser.add_argument("--repeats", type=int, default=3, help="measurements of each, in turn (default: 3)")
     parser.add_argument("--celery-python", default=str(peers.PYTHON), help="an interpreter that has Celery")
     args = parser.parse_args()
-    celery_python = args.celery_python
-    if shutil.which("ffmpeg") is None or not _has_celery(celery_python):
-        print("Celery or the ffmpeg command is missing and so left out: scripts/setup bench installs them.")
-        celery_python = None
-    with tempfile.TemporaryDirectory(prefix="frame-capture-tasks-") as directory:
-        costs = measure(Path(directory), tasks=args.tasks, repeats=args.repeats, celery_python=celery_python)
-    print(table(costs))
-    parent_ms = statistics.median(cost.parent_ms for cost in costs["this worker"])
-    print(f"The worker's first process takes {parent_ms:.2f} ms of CPU a task; at most {LIMIT_MS} are allowed.")
-    return int(parent_ms > LIMIT_MS)
+    with tempfile.TemporaryDirectory(prefix="frame-capture-tasks-") as directory, broker() as node:
+        costs = measure(
+            node.url, Path(directory), tasks=args.tasks, repeats=args.repeats, celery_python=args.celery_python
+        )
+    judged = verdict(costs)
+    print(f"{table(costs)}\n\n{report.verdicts([judged])}")
+    return 0 if judged.passed else 1
 
 
 if __name__ == "__main__":
