@@ -60,6 +60,11 @@ class Bus:
         await exchange.publish(message, "main", mandatory=True)
         return task_id
 
+    async def cancel(self, task_id: str) -> None:
+        """Ask all workers to cancel a task."""
+        exchange = await self._channel.get_exchange(f"{self._namespace}.control")
+        await exchange.publish(aio_pika.Message(json.dumps({"cancel": task_id}).encode()), "", mandatory=True)
+
     async def listen(self) -> None:
         queue = await self._channel.declare_queue(exclusive=True)
         await queue.bind(f"{self._namespace}.events", "#")
