@@ -8,7 +8,7 @@ import asyncio
 import logging
 import random
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self
@@ -24,6 +24,7 @@ from worker.adapters.amqp_consume import Consumer, Order
 from worker.adapters.amqp_delivery import AmqpDelivery
 from worker.adapters.amqp_header import install as install_lenient_headers
 from worker.adapters.amqp_listen import listening
+from worker.adapters.amqp_parked import ParkedMessage, open_parked
 from worker.adapters.amqp_publish import Counts, Publisher, broker_call, persist
 from worker.adapters.topology import TopologyError, check, declare, topology
 from worker.ports import BrokerLostError
@@ -257,6 +258,10 @@ class Broker:
             if isinstance(error.__cause__, PublishError):
                 raise BrokerLostError(f"no worker listens to the exchange {self.topology.control}") from error
             raise
+
+    def parked(self) -> AbstractAsyncContextManager[AsyncIterator[ParkedMessage]]:
+        """Open the queue of what is not tried again, to look at, replay or drop. Raises `BrokerLostError`."""
+        return open_parked(self._bare, self._publisher, self.topology)
 
     @property
     def connected(self) -> bool:

@@ -3,7 +3,7 @@
 import logging
 import random
 import struct
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Collection, Mapping
 from contextlib import suppress
 from datetime import datetime
 from typing import cast
@@ -22,6 +22,7 @@ from worker.ports import BrokerLostError
 
 SETTLE_S = 10
 CLOSE_S = 5
+PARK_CODE, PARK_REASON = "x-park-code", "x-park-reason"
 PARK_REASON_BYTES = 1024
 # What the broker writes into a message, or obeys in one: on a copy it would be untrue, or send it elsewhere.
 BROKER_HEADERS = ("x-death", "x-first-death-", "x-last-death-", "x-delivery-count", "x-acquired-count")
@@ -107,7 +108,7 @@ class AmqpDelivery:
         Raises `BrokerLostError`.
         """
         short = reason.encode()[:PARK_REASON_BYTES].decode(errors="ignore")
-        copy = self._copy({"x-park-code": code, "x-park-reason": short})
+        copy = self._copy({PARK_CODE: code, PARK_REASON: short})
         await self._publisher.publish_alone(self._names.dead, self._names.lane, copy)
 
     async def give_back(self) -> None:
@@ -139,8 +140,12 @@ class AmqpDelivery:
     def _task_id(self) -> str:
         return task_id(self.body, self.message_id)
 
-    def _copy(self, headers: Mapping[str, str | int], expiration_s: float | None = None) -> Message:
-        kept = {name: value for name, value in self.headers.items() if _may_be_copied(name, value)}
+    def _copy(
+        self, headers: Mapping[str, str | int], expiration_s: float | None = None, without: Collection[str] = ()
+    ) -> Message:
+        kept = {
+            name: value for name, value in self.headers.items() if name not in without and _may_be_copied(name, value)
+        }
         original = self._properties
         return Message(
             self.body,

@@ -7,6 +7,7 @@ import typer
 
 from worker import __version__
 from worker.cli.cancel import cancel
+from worker.cli.dead import dead
 from worker.cli.environment import UnusableSettingsError
 from worker.cli.run import run
 from worker.cli.schemas import schemas
@@ -29,6 +30,7 @@ app = typer.Typer(
 )
 for command in (serve, run, submit, watch, cancel, topology, schemas):
     app.command()(command)
+app.add_typer(dead, name="dead")
 
 
 def _print_version(wanted: bool) -> None:

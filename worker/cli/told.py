@@ -18,17 +18,17 @@ class Told:
     @property
     def task_id(self) -> str:
         """The task it is about."""
-        return _plain(self.content["TaskId"])
+        return plain(self.content["TaskId"])
 
     @property
     def project(self) -> str:
         """The task's project."""
-        return _plain(self.content["ProjectName"])
+        return plain(self.content["ProjectName"])
 
     @property
     def status(self) -> str:
         """`Running`, `Retrying`, `Succeeded`, `Failed` or `Canceled`."""
-        return _plain(self.content["Status"])
+        return plain(self.content["Status"])
 
     @property
     def terminal(self) -> bool:
@@ -68,7 +68,7 @@ class Told:
 
     def notes(self) -> list[str]:
         """Tell of everything wrong with the message, of each failed entry and of each warning, by its path."""
-        problems = [f"{_plain(each['Path'])}: {_error(each)}" for each in self.content.get("Problems") or []]
+        problems = [f"{plain(each['Path'])}: {_error(each)}" for each in self.content.get("Problems") or []]
         if len(problems) == 1:
             problems = []  # the headline tells it
         failed = [f"{path}: {_error(entry)}" for path, entry in self._entries() if entry.get("Code")]
@@ -95,8 +95,9 @@ def read_event(body: bytes) -> Told:
 
 
 def _error(content: dict[str, Any]) -> str:
-    return _plain(f"{content.get('Code')}: {content.get('Message')}")
+    return plain(f"{content.get('Code')}: {content.get('Message')}")
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
+    """Leave out what a terminal would obey."""
     return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in text)
