@@ -3,11 +3,10 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 
-import structlog
-
+from worker import logs
 from worker.messages.control import read_cancel
 
-log = structlog.stdlib.get_logger(__name__)
+log = logs.Log(__name__)
 
 
 async def obey(messages: AsyncIterator[tuple[str, bytes]], cancel: Callable[[str], Awaitable[None]]) -> None:

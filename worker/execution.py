@@ -5,8 +5,7 @@ from dataclasses import replace
 from functools import partial
 from time import perf_counter
 
-import structlog
-
+from worker import logs
 from worker.attempt import Attempt, capture_plan, outputs
 from worker.errors import Code, TaskError
 from worker.media.plan import Image, Progress, Report
@@ -19,7 +18,7 @@ from worker.telling import Teller
 
 CANCELED = TaskError(Code.CANCELED, "the task was canceled by request")
 
-log = structlog.stdlib.get_logger(__name__)
+log = logs.Log(__name__)
 
 
 class Execution:
@@ -135,9 +134,7 @@ class Execution:
             self._metrics.observe_stage(stage, report.stage_s[stage])
         self._metrics.decoded.inc(report.frames_decoded)
         # Said by the line that tells the task's end: a line of their own would cost as much again.
-        structlog.contextvars.bind_contextvars(
-            container=report.container, codec=report.codec, decoded=report.frames_decoded, seeks=report.seeks
-        )
+        logs.bind(container=report.container, codec=report.codec, decoded=report.frames_decoded, seeks=report.seeks)
         results = attempt.results(report.entries)
         failed = [result.error for result in results if result.error is not None]
         if not failed:

@@ -7,9 +7,7 @@ from functools import partial
 from socket import gethostname
 from time import perf_counter
 
-import structlog
-
-from worker import __version__
+from worker import __version__, logs
 from worker.attempt import Attempt, log_names
 from worker.errors import TaskError
 from worker.execution import Execution
@@ -24,7 +22,7 @@ from worker.task import Canceled, Completed, Failed, Outcome, Postponed, Task
 from worker.telling import Teller
 from worker.uploads import Uploads
 
-log = structlog.stdlib.get_logger(__name__)
+log = logs.Log(__name__)
 
 LABELS = {Completed: "succeeded", Failed: "failed", Canceled: "canceled", Postponed: "postponed"}
 
@@ -66,7 +64,7 @@ class Handler:
         where the broker confirms nothing, and after a bug, which so costs its own task only.
         """
         deliveries = [delivery]
-        with structlog.contextvars.bound_contextvars(**log_names(delivery)):
+        with logs.bound(**log_names(delivery)):
             try:
                 await self._handle(deliveries)
             except BrokerLostError as error:
@@ -106,7 +104,7 @@ class Handler:
         attempt = Attempt(task, deliveries, received, Uploads(self._store, task, self._settings.pool.inflight_bytes))
         self._running[task.id, task.run] = attempt
         names = {"project": task.project, "attempt": task.attempt}
-        with structlog.contextvars.bound_contextvars(**names), self._metrics.in_flight.track_inprogress():
+        with logs.bound(**names), self._metrics.in_flight.track_inprogress():
             try:
                 count = await self._done(attempt)
                 for each in deliveries:

@@ -13,8 +13,7 @@ from dataclasses import dataclass, replace
 from time import monotonic
 from typing import Protocol, TypeVar
 
-import structlog
-
+from worker import logs
 from worker.errors import Code, TaskError
 from worker.messages.record import CancelRequest, Record, read_record, write_record
 from worker.ports import ObjectStore
@@ -29,7 +28,7 @@ NO_TAG = "0" * 32  # which no object has
 Describe = Callable[[], Awaitable[bytes]]
 _T = TypeVar("_T")
 
-log = structlog.stdlib.get_logger(__name__)
+log = logs.Log(__name__)
 
 
 class RecordsLostError(TaskError):

@@ -7,8 +7,7 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Protocol
 
-import structlog
-
+from worker import logs
 from worker.attempt import log_names
 from worker.errors import TaskError
 from worker.messages import identify, invalid_message_event
@@ -17,7 +16,7 @@ from worker.metrics import Metrics, code_label
 from worker.ports import Announcer, BrokerLostError, Delivery
 from worker.settings import Events
 
-log = structlog.stdlib.get_logger(__name__)
+log = logs.Log(__name__)
 
 
 class RefusableDelivery(Delivery, Protocol):
@@ -55,7 +54,7 @@ class Refusals:
 
     async def _refuse(self, delivery: Delivery, error: TaskError) -> None:
         """End one task for the reason `error`. What the broker does not confirm goes back, to be refused again."""
-        with structlog.contextvars.bound_contextvars(**log_names(delivery)):
+        with logs.bound(**log_names(delivery)):
             try:
                 await self._end(delivery, error)
             except BrokerLostError as lost:

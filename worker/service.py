@@ -7,10 +7,9 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from platform import python_version
 from time import monotonic
 
-import structlog
 from prometheus_client import CollectorRegistry
 
-from worker import __version__
+from worker import __version__, logs
 from worker.adapters.amqp import Broker
 from worker.adapters.pool import DecoderPool
 from worker.adapters.topology import TopologyError
@@ -27,7 +26,7 @@ from worker.refusals import Refusals
 from worker.settings import Amqp, Settings
 from worker.stores import AllowedBuckets, OnRequest, place_of
 
-log = structlog.stdlib.get_logger(__name__)
+log = logs.Log(__name__)
 
 SUPERVISE_S = 1.0
 EXIT_TERMINATED = 128 + signal.SIGTERM

@@ -11,7 +11,6 @@ from itertools import pairwise
 
 import pytest
 from prometheus_client import CollectorRegistry
-from structlog.testing import capture_logs
 
 from tests.corpus.messages import message, snapshot, snapshots
 from tests.fakes import MemoryBroker, MemoryStore, ScriptedPool, StoredObject
@@ -657,11 +656,10 @@ async def test_an_invalid_message_is_parked_with_everything_wrong_with_it(world)
 
 
 @pytest.mark.parametrize(("body", "project"), [(b'{"ProjectName": "demo"}', "demo"), (b"no JSON", "unknown")])
-async def test_the_log_tells_whose_an_invalid_message_is(world, body, project):
-    with capture_logs() as logged:
-        await world.do(body)
-    (line,) = [each for each in logged if each["event"] == "invalid message"]
-    assert line["project"] == project
+async def test_the_log_tells_whose_an_invalid_message_is(world, body, project, caplog):
+    await world.do(body)
+    (line,) = [each for each in caplog.records if each.message == "invalid message"]
+    assert line.fields["project"] == project
 
 
 async def test_the_trace_of_an_invalid_message_goes_on_in_its_event(world):

@@ -7,7 +7,6 @@ import logging
 from functools import partial
 
 import pytest
-import structlog
 from prometheus_client import CollectorRegistry
 
 from devkit.ports import free_ports
@@ -18,7 +17,8 @@ from worker.adapters.hls import open_source
 from worker.adapters.s3 import S3Store
 from worker.errors import Code, TaskError
 from worker.handler import Handler
-from worker.logs import MAX_VALUE, configure
+from worker.log_lines import MAX_VALUE
+from worker.logs import Log, bound, configure
 from worker.metrics import Metrics
 from worker.ports import BrokerLostError
 from worker.settings import MIB, Amqp, Retry, Settings, Store
@@ -36,7 +36,7 @@ class Terminal(io.StringIO):
 @pytest.fixture
 def logged():
     """Configure logging into a stream, and undo it afterwards: `logged(form, level, stream)` gives the stream."""
-    root, configuration = logging.getLogger(), structlog.get_config()
+    root = logging.getLogger()
     names = ("aiormq", "aio_pika", "asyncio", "botocore", "aiobotocore", "urllib3")
     before = (list(root.handlers), root.level, {name: logging.getLogger(name).level for name in names})
 
@@ -50,7 +50,6 @@ def logged():
     root.setLevel(before[1])
     for name, level in before[2].items():
         logging.getLogger(name).setLevel(level)
-    structlog.configure(**configuration)
 
 
 def lines(stream):
@@ -59,19 +58,19 @@ def lines(stream):
 
 def test_a_line_is_a_json_object_unless_on_a_terminal(logged):
     stream = logged("auto")
-    structlog.stdlib.get_logger("worker.x").info("it happened", count=3)
+    Log("worker.x").info("it happened", count=3)
     (line,) = lines(stream)
     assert line.pop("timestamp").endswith("Z")
     assert line == {"event": "it happened", "count": 3, "level": "info", "logger": "worker.x"}
     terminal = logged("auto", stream=Terminal())
-    structlog.stdlib.get_logger("worker.y").info("it happened")
+    Log("worker.y").info("it happened")
     assert "it happened" in terminal.getvalue()
     assert not terminal.getvalue().startswith("{")
 
 
 def test_libraries_log_alike(logged):
     stream = logged()
-    with structlog.contextvars.bound_contextvars(task_id="t1"):
+    with bound(task_id="t1"):
         logging.getLogger("worker.adapters.amqp").warning("task %s: lost", "x")
     (line,) = lines(stream)
     assert (line["event"], line["task_id"], line["level"]) == ("task x: lost", "t1", "warning")
@@ -80,7 +79,7 @@ def test_libraries_log_alike(logged):
 @pytest.mark.parametrize(("level", "count"), [("debug", 4), ("info", 3), ("warning", 2), ("error", 1)])
 def test_the_level_holds_for_all(logged, level, count):
     stream = logged(level=level)
-    log = structlog.stdlib.get_logger("worker.z")
+    log = Log("worker.z")
     for say in (log.debug, log.info, log.warning, log.error):
         say("x")
     assert len(lines(stream)) == count
@@ -97,7 +96,7 @@ def test_libraries_that_log_what_they_send_are_not_heard_below_warnings(logged):
 def test_texts_of_strangers_cannot_forge_lines_nor_steer_the_terminal(logged, form):
     stream = logged(form)
     hostile = "a\nforged line\r\x1b[2J\x07\u202egpj.exe\u2028" + "x" * 2000
-    log = structlog.stdlib.get_logger("worker.w")
+    log = Log("worker.w")
     log.info("refused", error=hostile)
     logging.getLogger("worker.v").warning("refused: %s", hostile)
     log.error("unexpected", exc_info=ValueError(hostile))
@@ -120,7 +119,7 @@ def test_a_traceback_shows_code_and_no_values(logged, form):
     try:
         sign("x")
     except RuntimeError:
-        structlog.stdlib.get_logger("worker.u").exception("unexpected")
+        Log("worker.u").exception("unexpected")
         logging.getLogger("worker.t").exception("unexpected")
     text = stream.getvalue()
     assert text.count("2 things went wrong") == 2
@@ -179,8 +178,9 @@ async def test_a_message_that_is_no_task_is_named_too(logged):
 async def test_lines_of_side_by_side_tasks_are_not_mixed_up(logged):
     stream = logged()
     await asyncio.gather(*(handle(a_bug) for _ in range(3)))
-    assert "task_id" not in structlog.contextvars.get_contextvars()
-    assert {line["task_id"] for line in lines(stream)} == {"task-1"}
+    Log("worker.q").info("afterwards")
+    assert "task_id" not in lines(stream).pop()
+    assert {line["task_id"] for line in lines(stream)[:-1]} == {"task-1"}
 
 
 async def test_the_decoders_traceback_is_in_the_log(logged):
@@ -201,7 +201,7 @@ async def test_no_credentials_of_the_broker(logged):
     with pytest.raises(BrokerLostError) as caught:
         async with Broker(settings.amqp, Retry()):
             pass
-    structlog.stdlib.get_logger("worker.s").error("giving up", error=str(caught.value), exc_info=caught.value)
+    Log("worker.s").error("giving up", error=str(caught.value), exc_info=caught.value)
     text = stream.getvalue()
     assert "not reachable" in text
     assert SECRET not in text
@@ -221,7 +221,7 @@ async def test_no_credentials_of_the_store(logged):
     async with S3Store(settings) as store:
         with pytest.raises(TaskError) as caught:
             await store.write(Location("s3", "bucket", "key"), b"data", "image/jpeg")
-    structlog.stdlib.get_logger("worker.r").error("failed", error=caught.value.message, exc_info=caught.value)
+    Log("worker.r").error("failed", error=caught.value.message, exc_info=caught.value)
     text = stream.getvalue()
     assert "StorageUnavailable" in text
     assert SECRET not in text

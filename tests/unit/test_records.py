@@ -6,7 +6,6 @@ import json
 from dataclasses import replace
 
 import pytest
-from structlog.testing import capture_logs
 
 from tests.corpus.messages import message, snapshot
 from tests.fakes import MemoryStore
@@ -330,13 +329,12 @@ class Deaf(MemoryStore):
 
 
 @pytest.mark.parametrize("answer", [None, TaskError(Code.INVALID_ARGUMENT, "501 NotImplemented")])
-async def test_without_conditional_writes_the_record_is_looked_for_first(answer):
+async def test_without_conditional_writes_the_record_is_looked_for_first(answer, caplog):
     world = Keeping(kept=Deaf(answer))
-    with capture_logs() as logged:
-        await world.records.prepare()
-    (warning,) = logged
-    assert "does not honour conditional writes" in warning["event"]
-    assert (warning["if_none_match"], warning["if_match"]) == (False, False)
+    await world.records.prepare()
+    (warning,) = caplog.records
+    assert "does not honour conditional writes" in warning.message
+    assert (warning.fields["if_none_match"], warning.fields["if_match"]) == (False, False)
     world.fail("write", "x-1.jpg", DENIED)
     await world.do()
     await world.do()
@@ -347,12 +345,11 @@ async def test_without_conditional_writes_the_record_is_looked_for_first(answer)
     assert world.pool.started == 2
 
 
-async def test_conditional_writes_are_proven_at_start_and_again():
+async def test_conditional_writes_are_proven_at_start_and_again(caplog):
     records = StoredRecords(MemoryStore(), PLACE, 0)
-    with capture_logs() as logged:
-        await records.prepare()
-        await records.prepare()
-    assert logged == []
+    await records.prepare()
+    await records.prepare()
+    assert caplog.records == []
 
 
 async def test_records_that_may_not_be_read_end_the_start():
