@@ -194,7 +194,17 @@ def test_a_local_store_does_not_wait_for_s3_to_be_imported():
 
 
 def test_one_task_on_a_local_store_does_not_wait_for_what_only_a_service_needs():
-    libraries = ("aio_pika", "aiormq", "aiohttp", "botocore", "m3u8", "cryptography", "alibabacloud_imm20200930")
+    libraries = (
+        "aio_pika",
+        "aiormq",
+        "rich",
+        "structlog",
+        "aiohttp",
+        "botocore",
+        "m3u8",
+        "cryptography",
+        "alibabacloud_imm20200930",
+    )
     code = f"import sys, worker.cli.app, worker.lone; print([name for name in {libraries} if name in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout == b"[]\n"
 
@@ -401,13 +411,13 @@ def test_ctrl_c_ends_a_run_quietly(root):
 def test_bars_are_drawn_on_a_terminal(monkeypatch):
     from rich.console import Console
 
-    from worker.cli import board
+    from worker.cli import bars
 
     screen = io.StringIO()
     monkeypatch.setattr(
-        board, "Console", lambda **options: Console(file=screen, force_terminal=True, width=100, highlight=False)
+        bars, "Console", lambda **options: Console(file=screen, force_terminal=True, width=100, highlight=False)
     )
-    with board.Board() as shown:
+    with bars.Bars() as shown:
         shown.add("MediaConvert-example-a-cover", "a [bold] label")
         shown.show(content(Status="Running", Progress=40))
         shown.show(content())

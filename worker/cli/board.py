@@ -1,59 +1,56 @@
 """How far tasks are: a progress bar each on a terminal, otherwise plain lines. Always on the standard error."""
 
+import sys
 from types import TracebackType
-from typing import Self
-
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from typing import Protocol, Self
 
 from worker.cli.told import Told
 
-COLOURS = {"Succeeded": "green", "Failed": "red", "Canceled": "yellow", "Retrying": "yellow"}
+
+class Board(Protocol):
+    """Shows tasks by their ids. A context manager: it shows them while it is entered."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    def add(self, task_id: str, label: str) -> None:
+        """Show a task that nothing is known of yet."""
+
+    def show(self, told: Told) -> None:
+        """Show how far a task is."""
 
 
-class Board:
-    """Shows tasks by their ids. A context manager: bars are drawn while it is entered."""
+def board() -> Board:
+    """Make what suits the standard error."""
+    if not sys.stderr.isatty():
+        return Lines()
+    from worker.cli.bars import Bars
+
+    return Bars()
+
+
+class Lines:
+    """Prints a line for each change. A task's end is left to the caller, who tells more of it."""
 
     def __init__(self) -> None:
-        self._console = Console(stderr=True, highlight=False, soft_wrap=True)
         self._labels: dict[str, str] = {}
-        self._bars: dict[str, TaskID] = {}
-        self._progress = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(24),
-            TextColumn("{task.percentage:>3.0f} %"),
-            TimeElapsedColumn(),
-            TextColumn("[{task.fields[colour]}]{task.fields[status]}"),
-            console=self._console,
-            disable=not self._console.is_terminal,
-        )
 
     def __enter__(self) -> Self:
-        self._progress.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._progress.stop()
+        pass
 
     def add(self, task_id: str, label: str) -> None:
-        """Show a task that nothing is known of yet."""
+        """Note what to call a task."""
         self._labels[task_id] = label
-        self._bars[task_id] = self._progress.add_task(label, total=100, status="waiting", colour="default")
 
     def show(self, told: Told) -> None:
-        """Show how far a task is. Without a terminal its end is left to the caller, who tells more of it."""
-        if self._progress.disable:
-            if not told.terminal:
-                self._console.print(f"{self._labels[told.task_id]}: {told.headline}", markup=False)
-            return
-        succeeded = told.status == "Succeeded"
-        images = f" ({told.count} image{'' if told.count == 1 else 's'})"
-        status = told.status + (images if succeeded or (told.terminal and told.count) else "")
-        colour = COLOURS.get(told.status, "default")
-        bar = self._bars[told.task_id]
-        completed = told.percent if succeeded or not told.terminal else None  # a failure stays where it was
-        self._progress.update(bar, completed=completed, status=status, colour=colour)
-        if told.terminal:
-            self._progress.stop_task(bar)
+        """Print how far a task is."""
+        if not told.terminal:
+            print(f"{self._labels[told.task_id]}: {told.headline}", file=sys.stderr, flush=True)

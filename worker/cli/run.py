@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from worker import logs
-from worker.cli.board import Board
+from worker.cli.board import board
 from worker.cli.environment import load_settings, quiet_level, require_root
 from worker.cli.task_files import label_of, read_task
 from worker.cli.told import Told, read_event
@@ -49,16 +49,16 @@ def _do(settings: Settings, body: bytes, label: str) -> Told:
     from worker import lone  # most of all imports, which --help does not wait for
 
     heard: list[Told] = []
-    with Board() as board:
+    with board() as shown:
         # While bars are drawn, sys.stderr is what keeps other lines above them.
         logs.configure(settings.log_format, quiet_level(settings, "error"), sys.stderr)
 
         def tell(_routing_key: str, event: bytes) -> None:
             told = read_event(event)
             if not heard:
-                board.add(told.task_id, label)
+                shown.add(told.task_id, label)
             heard.append(told)
-            board.show(told)
+            shown.show(told)
 
         asyncio.run(lone.run_task(settings, body, tell))
     return heard[-1]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 import typer
 
 from worker import logs
-from worker.cli.board import Board
+from worker.cli.board import board
 from worker.cli.environment import load_settings, quiet_level
 from worker.cli.listen import told_by
 from worker.cli.task_files import STDIN, label_of, read_task
@@ -138,12 +138,12 @@ async def _warn_unless_consumed(broker: "Broker") -> None:
 async def _follow(tasks: list[Submission], events: AsyncIterator[Told], ends: Ends) -> None:
     """Show the progress of the tasks until all are over; how each ended is added to `ends`."""
     labels = {each.task_id: each.label for each in tasks}
-    with Board() as board:
+    with board() as shown:
         for task_id, label in labels.items():
-            board.add(task_id, label)
+            shown.add(task_id, label)
         async for told in events:
             if told.task_id in labels and told.task_id not in ends:
-                board.show(told)
+                shown.show(told)
                 if told.terminal:
                     ends[told.task_id] = told
             if len(ends) == len(labels):
