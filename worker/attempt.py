@@ -25,13 +25,14 @@ class Attempt:
     """One attempt. `deliveries` are all copies of its message that were delivered meanwhile, to be settled with it;
 
     `told_s` is when progress was last announced, on the performance counter; `source_etag` what was read. `scope` is
-    what a request to cancel ends.
+    what a request to cancel ends; `given_up` why nothing more is to be tried.
     """
 
     task: Task
     deliveries: list[Delivery]
     started_at: datetime
     uploads: Uploads
+    given_up: TaskError | None = None
     told_s: float = 0.0
     source_etag: str = ""
     scope: asyncio.Timeout = field(default_factory=lambda: asyncio.timeout(None))

@@ -58,17 +58,20 @@ class Handler:
         self._now = clock
         self._running: dict[tuple[str, str], Attempt] = {}
 
-    async def handle(self, delivery: Delivery) -> None:
+    async def handle(self, delivery: Delivery, given_up: TaskError | None = None) -> None:
         """Do one task and settle its message. What cannot be settled goes back, for the broker to deliver it again:
 
-        where the broker confirms nothing, and after a bug, which so costs its own task only.
+        where the broker confirms nothing, and after a bug, which so costs its own task only. A task that is `given_up`
+        ends for this reason unless it has ended already.
         """
         deliveries = [delivery]
         with logs.bound(**log_names(delivery)):
             try:
-                await self._handle(deliveries)
+                await self._handle(deliveries, given_up)
             except BrokerLostError as error:
                 log.warning("the broker did not confirm, it will deliver the message again", error=str(error))
+            except RecordsLostError as error:
+                log.warning("the end cannot be recorded, the broker will deliver the message again", error=str(error))
             except Exception:
                 log.exception("unexpected error, the message goes back to be delivered again")
             else:
@@ -87,7 +90,7 @@ class Handler:
         except RecordsLostError as error:
             log.warning("the request to cancel is not on record", task_id=task_id, error=error.message)
 
-    async def _handle(self, deliveries: list[Delivery]) -> None:
+    async def _handle(self, deliveries: list[Delivery], given_up: TaskError | None) -> None:
         """Attempt, publish, settle, count. `deliveries` begins with one; copies of it that come meanwhile are added."""
         received = self._now()
         try:
@@ -101,7 +104,8 @@ class Handler:
             return
         if (sent := deliveries[0].timestamp) and task.attempt == 1:
             self._metrics.wait_seconds.observe(max((received - sent).total_seconds(), 0))
-        attempt = Attempt(task, deliveries, received, Uploads(self._store, task, self._settings.pool.inflight_bytes))
+        uploads = Uploads(self._store, task, self._settings.pool.inflight_bytes)
+        attempt = Attempt(task, deliveries, received, uploads, given_up)
         self._running[task.id, task.run] = attempt
         names = {"project": task.project, "attempt": task.attempt}
         with logs.bound(**names), self._metrics.in_flight.track_inprogress():
@@ -145,6 +149,8 @@ class Handler:
         try:
             return await self._ended(attempt)
         except RecordsLostError as error:
+            if attempt.given_up:
+                raise  # there must be no other attempt
             return await self._postponed(attempt, self._waiting(attempt.task, error))
         except TaskError as error:
             return await self._refuse(attempt.deliveries[-1], error)
@@ -173,6 +179,9 @@ class Handler:
                         return found, record
                     case Found(CancelRequest()):
                         pass
+                    case _ if attempt.given_up:
+                        self._metrics.failures.labels(code_label(attempt.given_up.code)).inc()
+                        return found, Failed(attempt.given_up)
                     case _:
                         return found, await self._execution.attempt(attempt)
         except TimeoutError:

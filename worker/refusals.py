@@ -9,7 +9,7 @@ from typing import Protocol
 
 from worker import logs
 from worker.attempt import log_names
-from worker.errors import TaskError
+from worker.errors import Code, TaskError
 from worker.messages import identify, invalid_message_event
 from worker.messages.headers import trace
 from worker.metrics import Metrics, code_label
@@ -36,7 +36,7 @@ class Refusals:
         announcer: Announcer,
         settings: Events,
         metrics: Metrics,
-        attempt: Callable[[Delivery], Awaitable[None]],
+        attempt: Callable[[Delivery, TaskError | None], Awaitable[None]],
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._announcer = announcer
@@ -46,11 +46,12 @@ class Refusals:
         self._now = clock
 
     async def handle(self, delivery: RefusableDelivery) -> None:
-        """Hand a message on to be attempted, unless there is a reason to refuse it."""
-        if delivery.refusal is None:
-            await self._attempt(delivery)
+        """Hand a message on to be attempted, or to be ended where it is given up, unless nobody can read it."""
+        error = delivery.refusal
+        if error is not None and error.code == Code.INVALID_ARGUMENT:
+            await self._refuse(delivery, error)
         else:
-            await self._refuse(delivery, delivery.refusal)
+            await self._attempt(delivery, error)
 
     async def _refuse(self, delivery: Delivery, error: TaskError) -> None:
         """End one task for the reason `error`. What the broker does not confirm goes back, to be refused again."""

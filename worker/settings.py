@@ -24,6 +24,7 @@ from pydantic_settings import (
 
 MIB = 2**20
 PUBLICATIONS = 3  # of one attempt: that it started, how it ended, and the copy of its message
+RECORD_WAITS = 2  # in one attempt: to look for a record, and to write it
 SPARE_S = 60
 
 
@@ -260,14 +261,16 @@ class Settings(BaseSettings):
             self.pool.hard_time_limit_s
             + self.store.timeout_s * self.store.max_attempts
             + self.amqp.publish_deadline_s * PUBLICATIONS
+            + self.records.hold_s * (RECORD_WAITS if self.records.uri else 0)
             + SPARE_S
         )
         if longest_s > self.amqp.consumer_timeout_s:
             raise PydanticCustomError(
                 "consumer_timeout",
                 "a task may take {longest} s (POOL__HARD_TIME_LIMIT_S, STORE__TIMEOUT_S × STORE__MAX_ATTEMPTS, "
-                "{times} × AMQP__PUBLISH_DEADLINE_S, and 60), but the broker takes it away after {timeout} s: raise "
-                "`consumer_timeout` in rabbitmq.conf and AMQP__CONSUMER_TIMEOUT_S with it, or lower those limits",
+                "{times} × AMQP__PUBLISH_DEADLINE_S, with records 2 × RECORDS__HOLD_S, and 60), but the broker takes it "
+                "away after {timeout} s: raise `consumer_timeout` in rabbitmq.conf and AMQP__CONSUMER_TIMEOUT_S with it, "
+                "or lower those limits",
                 {"longest": f"{longest_s:g}", "times": PUBLICATIONS, "timeout": f"{self.amqp.consumer_timeout_s:g}"},
             )
         return self

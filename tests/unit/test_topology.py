@@ -40,6 +40,7 @@ def test_the_names_are_those_that_operators_are_told():
         "ns.unrouted",
         "ns.retry",
         "ns.dead",
+        "ns.control",
         "ns.events",
         "ns.events.unrouted",
     }
