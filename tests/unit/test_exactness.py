@@ -42,6 +42,7 @@ X264 = {
     "open GOPs, recovery points": "open-gop=1:min-keyint=12",
     "B-pyramid": "bframes=7:b-pyramid=normal:ref=4",
     "open GOPs with a B-pyramid": "open-gop=1:bframes=7:b-pyramid=normal:ref=4",
+    "open GOPs whose keyframes forget pictures": "open-gop=1:keyint=3:b-pyramid=strict:ref=3",
     "intra refresh": "intra-refresh=1",
     "MBAFF": "tff=1",
     "MBAFF with open GOPs": "bff=1:open-gop=1",

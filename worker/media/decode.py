@@ -192,7 +192,7 @@ class FrameReader:
         return shot if shot.pts > last else self.following()
 
     def keyframes(self, start_s: Fraction) -> Iterator[Shot]:
-        """Yield each frame from `start_s` on that decodes on its own, from its packet alone."""
+        """Yield each frame from `start_s` on that decodes on its own: from its packet alone, where that works."""
         first = self.origin_pts + -int((self.tolerance_s - start_s) // self._time_base)
         if self._decoder.decoded:
             self._rewind()
@@ -206,14 +206,18 @@ class FrameReader:
                 self._again(spoiled)
 
     def _keyframes_from(self, first: int) -> Iterator[Shot]:
-        if not self._ahead.timed:
+        if not self._ahead.timed or self.astray:
             yield from self._marked_keyframes(first)
             return
         far = (first - self.origin_pts) * self._time_base > SEEK_AHEAD_S
         for packet in key_packets(self._media, first if far else None):
-            if packet.pts is None or packet.pts < first or self._media.access(packet) < Access.ALONE:
+            access = self._media.access(packet)
+            if packet.pts is None or packet.pts < first or access < Access.ALONE:
                 continue
             frame = self._alone(packet)
+            if frame is None and access is Access.CLEAN:  # it may only say of earlier pictures to forget them
+                raise SpoiledError(Spoiled.UNCLEAN)
+            self._decoder.damaged += frame is None
             if frame is not None:
                 yield self._shot(frame, key_frame=True, end_s=None)
 
@@ -225,7 +229,6 @@ class FrameReader:
                 self._media.unread([second])
                 if second.pts is None or packet.pts is None or second.pts >= packet.pts:
                     frame = self._decoder.alone([packet, second])
-        self._decoder.damaged += frame is None
         return frame
 
     def _may_be_field(self, frame: VideoFrame | None) -> bool:

@@ -203,11 +203,12 @@ class Decoder:
     def _only_misses_past(self, sent: Sent | None) -> bool:
         """Tell whether a packet fails only since it needs what came before the keyframe that was started at.
 
-        One that is shown before that keyframe does, and nothing after it needs it. If another fails too, the start may
-        be the reason: raises `SpoiledError`.
+        One that is shown before that keyframe does, and nothing after it needs it. If another fails, or the keyframe
+        itself, which may say of earlier pictures that they are no longer needed, the start may be the reason: raises
+        `SpoiledError`.
         """
         start = self._start
-        if start is None or start is sent or start.access is not Access.CLEAN:
+        if start is None or start.access is not Access.CLEAN:
             return False
         if sent is not None and sent.pts is not None and start.pts is not None and sent.pts < start.pts:
             sent.spoiled = True
