@@ -268,9 +268,9 @@ class Settings(BaseSettings):
             raise PydanticCustomError(
                 "consumer_timeout",
                 "a task may take {longest} s (POOL__HARD_TIME_LIMIT_S, STORE__TIMEOUT_S × STORE__MAX_ATTEMPTS, "
-                "{times} × AMQP__PUBLISH_DEADLINE_S, with records 2 × RECORDS__HOLD_S, and 60), but the broker takes it "
-                "away after {timeout} s: raise `consumer_timeout` in rabbitmq.conf and AMQP__CONSUMER_TIMEOUT_S with it, "
-                "or lower those limits",
+                "{times} × AMQP__PUBLISH_DEADLINE_S, with records 2 × RECORDS__HOLD_S, and 60), but the broker takes "
+                "it away after {timeout} s: raise `consumer_timeout` in rabbitmq.conf and AMQP__CONSUMER_TIMEOUT_S "
+                "with it, or lower those limits",
                 {"longest": f"{longest_s:g}", "times": PUBLICATIONS, "timeout": f"{self.amqp.consumer_timeout_s:g}"},
             )
         return self

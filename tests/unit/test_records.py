@@ -518,3 +518,42 @@ async def test_without_records_requests_are_forgotten_in_time_and_when_there_are
     for n in range(REMEMBERED):
         await records.cancel(f"other-{n}")
     assert await records.find(task) is None
+
+
+# --- given up by the broker
+
+GIVEN_UP = TaskError(Code.WORKER_CRASHED, "more than 20 deliveries of the task ended without an answer")
+
+
+async def test_a_task_that_is_given_up_fails_on_record(any_world):
+    world = any_world()
+    await world.handler.handle(world.broker.deliver(BODY), GIVEN_UP)
+    assert world.journal[-3:] == ["announce Failed", "park WorkerCrashed", "ack 1"]
+    assert (world.event["Message"], world.pool.started) == (GIVEN_UP.message, 0)
+    if isinstance(world, Keeping):
+        assert world.record.code == "WorkerCrashed"
+
+
+async def test_a_finished_task_that_is_given_up_stays_as_it_ended(world):
+    """Its acknowledgements were lost so often that the broker took it away."""
+    await world.do()
+    await world.handler.handle(world.broker.deliver(BODY), GIVEN_UP)
+    assert world.statuses == ["Running", "Succeeded", "Succeeded"]
+    assert (world.broker.parked, world.record.status) == ([], "Succeeded")
+
+
+async def test_a_task_that_is_given_up_while_it_runs_here_ends_as_that_run_does(world):
+    gate = world.store.before = Gate("write", "x-1.jpg")
+    task = world.start(world.broker.deliver(BODY))
+    await gate.reached.wait()
+    await world.handler.handle(world.broker.deliver(BODY), GIVEN_UP)
+    gate.open.set()
+    await task
+    assert (world.statuses, world.journal[-2:]) == (["Running", "Succeeded"], ["ack 1", "ack 2"])
+
+
+async def test_a_task_that_is_given_up_is_never_tried_again_for_want_of_records(world):
+    world.kept.before = _raising(DOWN)
+    delivery = world.broker.deliver(BODY)
+    await world.handler.handle(delivery, GIVEN_UP)
+    assert (delivery.settled, world.broker.retried) == ("given back", [])
