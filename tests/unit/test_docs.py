@@ -26,6 +26,13 @@ def test_every_warning_is_told():
     assert set(re.findall(r'(?:\.warn\(|FRAMES_OMITTED =)\s*"(\w+)"', code)) == set(WARNINGS)
 
 
+def test_every_test_that_proves_a_promise_exists():
+    tests = "".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "tests").rglob("test_*.py")))
+    named = re.findall(r"`(test_\w+)`", (DOCS / "reliability.md").read_text(encoding="utf-8"))
+    assert named
+    assert [each for each in named if f"def {each}(" not in tests] == []
+
+
 def test_pages_do_not_depend_on_the_environment(monkeypatch):
     before = pages()
     monkeypatch.setenv("FRAME_CAPTURE_POOL__SLOTS", "7")
