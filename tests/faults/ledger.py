@@ -1,0 +1,155 @@
+"""The books of a fault test: which tasks the broker accepted, and what became of each.
+
+As in Jepsen's total-queue test: every accepted task ended, is parked or is still queued (lost = 0); nothing ended that
+nobody sent (unexpected = 0); what was told twice is counted, and recognisable by its id. Events are collected in a
+durable queue, so that none is missed while the broker, or this side, is gone.
+"""
+
+import asyncio
+import json
+import time
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import aio_pika
+from aio_pika.exceptions import CONNECTION_EXCEPTIONS
+
+from devkit.broker import Node
+from worker.adapters.topology import declare, topology
+from worker.settings import Amqp, Retry
+
+DEADLINE_S = 90
+TERMINAL = ("Succeeded", "Failed", "Canceled")
+QUORUM = {"x-queue-type": "quorum"}
+
+
+@dataclass
+class Account:
+    """The figures at the end. `ends` are the terminal statuses of each task; `ids` their distinct event ids."""
+
+    accepted: set[str]
+    ends: dict[str, list[str]]
+    ids: dict[str, set[str]]
+    parked: Counter[str]
+    left: dict[str, tuple[int, int]]
+
+    @property
+    def lost(self) -> set[str]:
+        return self.accepted - set(self.ends)
+
+    @property
+    def duplicates(self) -> int:
+        return sum(len(each) - 1 for each in self.ends.values())
+
+    def __str__(self) -> str:
+        told = Counter(status for each in self.ends.values() for status in each[:1])
+        return (
+            f"accepted {len(self.accepted)}, ended {dict(told)}, duplicates {self.duplicates}, "
+            f"lost {len(self.lost)}, parked {sum(self.parked.values())}, left {self.left}"
+        )
+
+
+@dataclass
+class Ledger:
+    node: Node
+    namespace: str
+    accepted: set[str] = field(default_factory=set)
+    tried: set[str] = field(default_factory=set)
+    events: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+
+    @property
+    def _heard(self) -> str:
+        return f"{self.namespace}.heard"
+
+    async def open(self) -> None:
+        """Declare what a worker declares, and the queue that collects all events."""
+        async with self._channel() as channel:
+            settings = Amqp(url=self.node.url, namespace=self.namespace)
+            await declare(await channel.get_underlay_channel(), topology(settings, Retry(delays_s=(1,))))
+            queue = await channel.declare_queue(self._heard, durable=True, arguments=QUORUM)
+            await queue.bind(f"{self.namespace}.events", "#")
+            # RabbitMQ 3.10.8: of quorum queues made right before a SIGKILL, the last finds no leader ever after.
+            await channel.declare_queue(f"{self.namespace}.last", durable=True, arguments=QUORUM)
+
+    @asynccontextmanager
+    async def _channel(self) -> AsyncIterator[aio_pika.abc.AbstractChannel]:
+        connection = await aio_pika.connect(self.node.url, timeout=10)
+        async with connection:
+            yield await connection.channel(publisher_confirms=True, on_return_raises=True)
+
+    async def submit(self, name: str, task: dict[str, Any] | bytes, **properties: Any) -> None:
+        """Publish one task, again and again until the broker confirms it, as a careful producer does."""
+        body = task if isinstance(task, bytes) else json.dumps(task).encode()
+        self.tried.add(name)
+        deadline = time.monotonic() + DEADLINE_S
+        while name not in self.accepted:
+            try:
+                async with asyncio.timeout(10), self._channel() as channel:
+                    message = aio_pika.Message(body, message_id=name, delivery_mode=2, **properties)
+                    exchange = await channel.get_exchange(f"{self.namespace}.tasks")
+                    await exchange.publish(message, "main", mandatory=True)
+                    self.accepted.add(name)
+            except (*CONNECTION_EXCEPTIONS, TimeoutError):
+                assert time.monotonic() < deadline, "the broker does not come back"
+                await asyncio.sleep(0.2)  # a refused connection has no event to wait for
+
+    async def submit_all(self, tasks: dict[str, dict[str, Any]]) -> None:
+        for name, task in tasks.items():
+            await self.submit(name, task)
+
+    async def listen(self) -> None:
+        """Take in what was told so far."""
+        async with self._channel() as channel:
+            queue = await channel.get_queue(self._heard)
+            while (message := await queue.get(fail=False)) is not None:
+                self.events.append((message.routing_key or "", json.loads(message.body)))
+                await message.ack()
+
+    @property
+    def ended(self) -> set[str]:
+        return {event["data"]["TaskId"] for _, event in self.events if event["data"]["Status"] in TERMINAL}
+
+    async def until_ended(self, count: int) -> None:
+        """Wait until so many tasks have ended."""
+        deadline = time.monotonic() + DEADLINE_S
+        while len(self.ended) < count:
+            assert time.monotonic() < deadline, f"{len(self.ended)} of {count} tasks ended: {await self.account()}"
+            try:
+                await self.listen()
+            except CONNECTION_EXCEPTIONS:
+                assert time.monotonic() < deadline
+            await asyncio.sleep(0.05)  # what others told meanwhile is asked for, not pushed
+
+    async def account(self) -> Account:
+        """Close the books: everything heard, everything parked, and what the queues still hold."""
+        await self.listen()
+        ends, ids = defaultdict(list), defaultdict(set)
+        for _, event in self.events:
+            content = event["data"]
+            if content["Status"] in TERMINAL:
+                ends[content["TaskId"]].append(content["Status"])
+                ids[content["TaskId"]].add(event["id"])
+        async with self._channel() as channel:
+            queue = await channel.get_queue(f"{self.namespace}.dead.main")
+            parked: Counter[str] = Counter()
+            while (message := await queue.get(fail=False)) is not None:
+                parked[message.message_id or ""] += 1
+                await message.ack()
+        queues = await asyncio.to_thread(self.node.queues)
+        mine = {name: counts for name, counts in queues.items() if name.startswith(f"{self.namespace}.tasks")}
+        return Account(self.accepted, dict(ends), dict(ids), parked, mine)
+
+    async def balance(self) -> Account:
+        """Wait for the end of all that was accepted, and hold the figures to the promises. Gives the figures."""
+        await self.until_ended(len(self.accepted))
+        account = await self.account()
+        print(account)  # noqa: T201 - shown by `pytest -s` and with a failure
+        assert account.lost == set(), str(account)
+        assert set(account.ends) <= self.tried, f"unexpected: {set(account.ends) - self.tried}"
+        assert {len(ids) for ids in account.ids.values()} == {1}, f"two ends of one task: {account.ends}"
+        failed = {name for name, each in account.ends.items() if each[0] == "Failed"}
+        assert set(account.parked) == failed, (account.parked, failed)
+        return account
