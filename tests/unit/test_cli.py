@@ -159,7 +159,7 @@ def test_the_version_is_printed(call):
     assert call("--version") == (0, f"frame-capture {__version__}\n", "")
 
 
-@pytest.mark.parametrize("command", ["serve", "run", "submit", "watch", "topology", "schemas"])
+@pytest.mark.parametrize("command", ["serve", "run", "submit", "watch", "cancel", "topology", "schemas"])
 def test_each_command_tells_what_it_does(call, command):
     status, out, err = call(command, "--help")
     assert (status, err) == (0, "")
@@ -429,3 +429,13 @@ def test_bars_are_drawn_on_a_terminal(monkeypatch):
     assert "image" not in invalid
     assert "100 %" in last
     assert "Succeeded (1 image)" in last
+
+
+# --- cancel
+
+
+@pytest.mark.parametrize("task_id", ["", "x" * 256])
+def test_what_can_be_no_id_is_not_cancelled(call, task_id):
+    status, out, err = call("cancel", task_id)
+    assert (status, out) == (2, "")
+    assert "a TaskId has 1 to 255 characters" in err
