@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry
 
 from worker import __version__, logs
 from worker.adapters.amqp import Broker
+from worker.adapters.amqp_publish import persist
 from worker.adapters.pool import DecoderPool
 from worker.adapters.topology import TopologyError
 from worker.control import obey
@@ -76,7 +77,8 @@ async def _start(settings: Settings, stack: AsyncExitStack, draining: asyncio.Ev
     store = await stack.enter_async_context(open_store(settings, metrics.observe_request))
     await _usable(store.check, settings.amqp.startup_deadline_s)
     await stack.enter_async_context(broker)
-    await broker.prepare()
+    # Under load RabbitMQ may answer the declaration of a quorum queue by closing the connection (541).
+    await persist(lambda _: broker.prepare(), settings.amqp.startup_deadline_s)
     handler = Handler(
         store=store,
         open_source=opener(settings, store),

@@ -49,7 +49,9 @@ class Site:
 
     @property
     def records(self):
-        return [key for key in self.keys(f"{self.prefix}/") if not key.endswith("probe.json")]
+        """Their keys; what is still being written on a disk has a hidden name."""
+        keys = self.keys(f"{self.prefix}/")
+        return [key for key in keys if not key.endswith("probe.json") and "/.partial-" not in key]
 
     def record(self, task_id):
         name = hashlib.sha256(task_id.encode()).hexdigest()
