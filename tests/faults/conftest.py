@@ -15,4 +15,5 @@ async def ledger(broker, namespace):
     """What is accepted for the test's namespace, and what is heard of it."""
     book = Ledger(broker, namespace)
     await book.open()
-    return book
+    yield book
+    await book.close()

@@ -74,6 +74,14 @@ class Ledger:
             # RabbitMQ 3.10.8: of quorum queues made right before a SIGKILL, the last finds no leader ever after.
             await channel.declare_queue(f"{self.namespace}.last", durable=True, arguments=QUORUM)
 
+    async def close(self) -> None:
+        """Delete all of the test's queues: a broker with hundreds of idle ones is slow, and not what is tested."""
+        queues = await asyncio.to_thread(self.node.queues)
+        async with self._channel() as channel:
+            for name in queues:
+                if name.startswith(f"{self.namespace}."):
+                    await channel.queue_delete(name)
+
     @asynccontextmanager
     async def _channel(self) -> AsyncIterator[aio_pika.abc.AbstractChannel]:
         connection = await aio_pika.connect(self.node.url, timeout=10)
