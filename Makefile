@@ -1,6 +1,6 @@
 # Everything that a developer does with this project. `make` alone lists it.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all check format schemas docs formats bench lock clean
+.PHONY: help setup demo test test-all test-faults check format schemas docs formats bench lock clean
 
 VENV_PYTHON := .venv/bin/python
 STORE ?= local
@@ -8,7 +8,7 @@ ARGS ?=
 UV_VERSION := 0.13.9
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## Make .venv with the command .venv/bin/frame-capture, and find or install RabbitMQ
 	@scripts/setup
@@ -21,6 +21,9 @@ test: setup ## Run the tests (ARGS="-k name" chooses)
 
 test-all: setup ## Run the tests, the slow ones too
 	@$(VENV_PYTHON) -m pytest -m "" $(ARGS)
+
+test-faults: setup ## Inject faults under load and account for every task, about 7 minutes
+	@$(VENV_PYTHON) -m pytest -m "" tests/faults $(ARGS)
 
 check: setup ## Lint, formatting, types, import contracts
 	@.venv/bin/ruff check
