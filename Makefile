@@ -1,10 +1,11 @@
 # Everything that a developer does with this project. `make` alone lists it.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all test-faults check format schemas docs formats bench lock clean
+.PHONY: help setup demo test test-all test-faults soak check format schemas docs formats bench lock clean
 
 VENV_PYTHON := .venv/bin/python
 STORE ?= local
 ARGS ?=
+SOAK ?= 10
 UV_VERSION := 0.13.9
 
 help: ## List the targets
@@ -24,6 +25,9 @@ test-all: setup ## Run the tests, the slow ones too
 
 test-faults: setup ## Inject faults under load and account for every task, about 7 minutes
 	@$(VENV_PYTHON) -m pytest -m "" tests/faults $(ARGS)
+
+soak: setup ## Inject faults at random for SOAK minutes (SOAK_SEED=n repeats a mix)
+	@SOAK=$(SOAK) $(VENV_PYTHON) -m pytest -m "" -s tests/faults/test_soak.py $(ARGS)
 
 check: setup ## Lint, formatting, types, import contracts
 	@.venv/bin/ruff check
