@@ -134,3 +134,16 @@ def test_every_frame(name, tmp_path):
     recipe = STREAMS[name]
     path = make(recipe, tmp_path)
     assert len(assert_exact(path, (recipe.container, recipe.codec)).frames) >= len(recipe.steps) - 3
+
+
+def test_samples_past_an_end_that_only_all_packets_tell(tmp_path):
+    """The last packet is not that of the last frame, and frames are shown for different times."""
+    steps = (173, 20, 151, 15, 100, 138, 142, 153, 63, 171, 179, 158, 95, 116, 6, 26, 59, 97, 57, 82, 49, 177, 34, 9,
+             128, 47, 157, 58, 171, 13, 97, 170, 66, 24, 24, 71, 142, 127, 6, 106, 44, 12, 180, 145, 43, 175, 141, 88,
+             11, 170, 101)  # fmt: skip
+    recipe = stream("libx264", "mp4", "keyint=300:bframes=1", bframes=1, steps=steps, base=600)
+    path, end_s = make(recipe, tmp_path), Fraction(sum(steps), 600)
+    for number in (0, 4):
+        entry = EntryPlan(Selection(Mode.INTERVAL, end_s * 2 / 3, end_s / 3, number), PNG)
+        for plan in (CapturePlan((entry,), end_s * 5 / 6, end_s * 2), CapturePlan((entry,), Fraction(0), end_s * 2)):
+            assert_as_expected(path, plan, ("mp4", "libx264"), "made streams")

@@ -207,10 +207,9 @@ class ReadAhead:
 
     # --- what packets tell
 
-    @property
-    def exhausted(self) -> bool:
-        """Whether the file has no packet that was not taken."""
-        return self.ended and not self._waiting
+    def is_last(self, pts: int) -> bool:
+        """Tell whether no frame is shown after the one at `pts`, where packets that were not taken may tell that."""
+        return self.ended and (not self._waiting or (self.end_pts is not None and self._shown[-1] == pts))
 
     @property
     def end_pts(self) -> Fraction | None:

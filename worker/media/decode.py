@@ -147,8 +147,13 @@ class FrameReader:
         """Find the end from the last packets, once a time is wanted that is hardly before it."""
         if self._end_pts is None and self._latest_pts is not None and self._latest_pts <= threshold:
             self._end_pts = indexed_end(self._media)
-            self._ahead.lose_place()
-            self._parted = True
+            if self._end_pts is None:  # and it need not be looked for again
+                self._latest_pts = None
+                self._ahead.back_up(threshold, self.origin_pts)
+                self._restart()
+            else:
+                self._ahead.lose_place()
+                self._parted = True
         return self._end_pts
 
     def _expect(self, limit: int | None) -> None:
@@ -272,7 +277,7 @@ class FrameReader:
                 self._restart()
             if self._reached(threshold):
                 return
-            if self._ahead.is_parting(self.origin_pts):
+            if not self.damaged and self._ahead.is_parting(self.origin_pts):
                 self._decoder.drain()
                 self._parted = True
                 self._reached(threshold)
@@ -349,7 +354,7 @@ class FrameReader:
             raise self._nothing()
         check_size(frame.width, frame.height, self._limits)
         pts = _pts(frame)
-        last = self._decoder.drained and not self._decoder.ready and self._ahead.exhausted
+        last = self._decoder.drained and not self._decoder.ready and self._ahead.is_last(pts)
         end_s = self.seconds(pts + self._media.shown_for(frame.duration)) if last else None
         marked = sent_as(frame).access >= Access.ALONE if self._media.context.name in UNMARKED else frame.key_frame
         return self._shot(frame, key_frame=bool(marked), end_s=end_s)
