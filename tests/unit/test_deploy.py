@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from functools import cache
@@ -129,7 +130,13 @@ def test_each_component_fits_the_base(component, tmp_path):
     here = {name: os.path.relpath(K8S / name, tmp_path) for name in ("base", f"components/{component}")}
     kustomization = {"resources": [here["base"]], "components": [here[f"components/{component}"]]}
     (tmp_path / "kustomization.yaml").write_text(json.dumps(kustomization))
-    assert len(kustomize(tmp_path)) > len(kustomize(K8S / "base"))
+    there = kustomize(K8S / "base")
+    added = [each for each in kustomize(tmp_path) if each not in there]
+    assert added
+    for version in KUBERNETES:
+        for each in added:
+            if not each["apiVersion"].startswith(CUSTOM):
+                kubernetes_validate.validate(each, version, strict=True)
 
 
 def test_custom_resources_are_what_their_operators_understand():
@@ -366,6 +373,9 @@ def test_every_alert_asks_for_series_that_a_worker_has():
             named = [each for each in samples() if each.name == selector.name]
             wanted = [each for each in named if all(matches(one, each.labels) for one in selector.matchers.matchers)]
             assert wanted, f"{alert['alert']}: no worker has {selector}"
+            for one in selector.matchers.matchers:
+                missing = set(one.value.split("|")) - {each.labels[one.name] for each in named}
+                assert not missing, f"{alert['alert']}: {selector.name} has no {one.name} {missing}"
 
 
 def test_every_label_of_an_alert_is_one_of_its_series():
@@ -385,6 +395,21 @@ def test_every_alert_has_a_section_that_tells_what_to_do():
         f"docs/kubernetes.md#{each.lower()}" for each in re.findall(r"^### (\w+)$", GUIDE.read_text(), re.MULTILINE)
     }
     assert {alert["annotations"]["runbook"] for alert in alerts()} == headings
+
+
+def test_alerts_fire_when_they_should(tmp_path):
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("promtool is not installed (Debian: package prometheus)")
+    cases = K8S / "components" / "prometheus-rule" / "alerts.test.yaml"
+    assert {alert["alert"] for alert in alerts()} == set(re.findall(r'alertname="(\w+)"', cases.read_text()))
+    (tmp_path / "rules.yaml").write_text(json.dumps(of_kind(built("production"), "PrometheusRule")["spec"]))
+    shutil.copy(cases, tmp_path)
+    for command in (["check", "rules", "rules.yaml"], ["test", "rules", cases.name]):
+        done = subprocess.run(
+            [promtool, *command], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_alerts_on_limits_know_the_limits(tmp_path, monkeypatch):
