@@ -84,7 +84,10 @@ def plane_widths(frame):
 
 
 def decode_all(path: Path, *, keep=True, keys=False) -> Naive:
-    """Decode a whole file, packet after packet, with default settings and one thread."""
+    """Decode a whole file, packet after packet, with default settings and one thread.
+
+    Frames are kept, or only those of some digests.
+    """
     result = Naive()
     # Of a few packets FFmpeg does not recognise MPEG-TS by itself.
     named = "mpegts" if path.suffix == ".ts" else None
@@ -123,9 +126,9 @@ def _frames(context, packets, result, *, keep):
             result.errors += 1
             continue
         for frame in frames:
-            yield Decoded(
-                frame.pts, frame.dts, frame.duration or 0, digest(frame), frame.is_corrupt, frame if keep else None
-            )
+            found = digest(frame)
+            kept = frame if keep is True or (keep and found in keep) else None
+            yield Decoded(frame.pts, frame.dts, frame.duration or 0, found, frame.is_corrupt, kept)
 
 
 def _packets(container, stream, result):
@@ -297,23 +300,19 @@ def _changes(video, selection, samples):
 def dhash(frame):
     """Luma as decoded, averaged over 9 columns and 8 rows; a bit where right exceeds left by more than 2 levels."""
     samples, depth = luma(frame)  # has tests of its own
-    samples = samples.astype(object)
     height, width = samples.shape
-    rows, columns = _shares(height, 8), _shares(width, 9)
-    cells = [[sum(sum(samples[y, x] * ry * cx for x, cx in c) for y, ry in r) for c in columns] for r in rows]
-    area, level = Fraction(height, 8) * Fraction(width, 9), 1 << (depth - 8)
+    cells = _shares(height, 8) @ samples.astype(np.int64) @ _shares(width, 9).T
     bits = 0
     for row in cells:
         for left, right in pairwise(row):
-            bits = bits << 1 | (right - left > 2 * level * area)
+            bits = bits << 1 | bool(right - left > 2 * (1 << (depth - 8)) * height * width)
     return bits
 
 
 def _shares(length, count):
-    """For each of `count` equal parts of `length` samples: the samples in it and how much of each."""
-    parts = []
-    for k in range(count):
-        low, high = Fraction(k * length, count), Fraction((k + 1) * length, count)
-        shares = [(i, min(high, i + 1) - max(low, i)) for i in range(int(low), length) if i < high]
-        parts.append([(i, share) for i, share in shares if share > 0])
-    return parts
+    """For each of `count` equal parts of `length` samples: how much of each sample is in it, in `count`ths."""
+    parts = [
+        [max(min((k + 1) * length, (i + 1) * count) - max(k * length, i * count), 0) for i in range(length)]
+        for k in range(count)
+    ]
+    return np.array(parts)

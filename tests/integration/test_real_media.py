@@ -10,7 +10,9 @@ import json
 import random
 import zipfile
 from contextlib import contextmanager
+from dataclasses import replace
 from fractions import Fraction
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +20,14 @@ import pytest
 from PIL import Image as Picture
 
 from tests.formats import DEVIATIONS, tally
-from tests.naive import decode_all, digest
+from tests.naive import decode_all, dhash, digest, expect
 from worker.errors import TaskError
 from worker.media.capture import capture
 from worker.media.container import Media
 from worker.media.decode import FrameReader
+from worker.media.encode import encode
 from worker.media.plan import CapturePlan, EntryPlan, Format, Image, Limits, Mode, Rendition, Selection
+from worker.media.raster import Renderer
 from worker.media.timeline import first_pts
 
 MEDIA = Path(__file__).parents[2].parent / "shared" / "media"
@@ -140,6 +144,71 @@ def test_keyframes(name):
     with opened(name) as reader:
         found = [describe(shot) for shot in reader.keyframes(Fraction(0))]
     real(name, "keyframes", found, [(truth.frames[i].pts, truth.frames[i].digest) for i in sorted(truth.keys)])
+
+
+def sparse_plans(end_s, rendition, *, keyframes):
+    """Entries of every mode that want few frames, together and alone, of the whole and of a part."""
+    selections = [
+        Selection(Mode.AVERAGE, number=5),
+        Selection(Mode.INTERVAL, end_s / 3, end_s / 11, 3),
+        Selection(Mode.INTERVAL, interval_s=end_s / 4),
+        Selection(Mode.DHASH, interval_s=end_s / 6, threshold=5),
+        Selection(Mode.DHASH, end_s / 2, end_s / 9, 2),
+        Selection(Mode.INTERVAL, end_s * 8 / 9, end_s, 1),
+        *([Selection(Mode.KEYFRAME, end_s / 5, number=2)] if keyframes else []),
+    ]
+    entries = [EntryPlan(selection, rendition) for selection in selections]
+    yield CapturePlan(tuple(entries))
+    yield from (CapturePlan((entries[place],)) for place in (0, 4))
+    yield CapturePlan(tuple(entries[1:4]), end_s / 4, end_s / 2)
+
+
+def samples(video, plan):
+    """The places of the frames that an entry of `dhash` looks at, and of those that entries may come to."""
+    for entry in plan.entries:
+        selection = entry.selection
+        hashes = selection.mode is Mode.DHASH
+        every = replace(entry, selection=replace(selection, mode=Mode.INTERVAL, number=0)) if hashes else entry
+        for each in expect(video, every, plan.trim_start_s, plan.trim_duration_s).frames:
+            yield each.index, hashes
+
+
+def with_pictures(name, plans):
+    """Decode again, keeping the frames that are needed, and the hashes of those that are compared."""
+    truth = truth_of(name)
+    needed = {place: hashes for plan in plans for place, hashes in sorted(samples(truth, plan), key=itemgetter(1))}
+    video = decode_all(MEDIA / name, keep={truth.frames[place].digest for place in needed})
+    hashes = {place: dhash(video.frames[place].frame) for place, hashed in needed.items() if hashed}
+    return replace(video, keys=truth.keys, hashes=hashes)
+
+
+@pytest.mark.parametrize("name", FILES, indirect=True)
+def test_captures_of_few_frames_in_every_mode(name):
+    """Pixels are compared after scaling to one size: that pictures have the right shape is tested elsewhere."""
+    rendition = Rendition(Format.PNG, 160, 120)
+    plans = list(sparse_plans(truth_of(name).end_s, rendition, keyframes=f"{name}, keyframes" not in DEVIATIONS))
+    video = with_pictures(name, plans)
+    with (MEDIA / name).open("rb") as file, Media(file, Limits()) as media:
+        margins = media.presentation.margins
+    kind = (CONTAINERS[name].split(",")[0], CODECS[name], "sparse captures, real files")
+    for plan in plans:
+        with (MEDIA / name).open("rb") as file:
+            *events, report = capture(file, plan)
+        for number, entry in enumerate(plan.entries):
+            if entry.selection.mode is Mode.KEYFRAME and not video.monotonic:
+                continue
+            wanted = expect(video, entry, plan.trim_start_s, plan.trim_duration_s)
+            images = [event for event in events if isinstance(event, Image) and event.entry == number]
+            found = [(i.requested_s + plan.trim_start_s, i.source_pts, i.dhash, i.score, i.data) for i in images]
+            expected = []
+            for each in wanted.frames:
+                frame = video.frames[each.index]
+                data = encode(Renderer(rendition).render(frame.frame, Fraction(1), margins), Format.PNG, 90)
+                expected.append((each.asked_s, frame.pts, each.hash, each.score, data))
+            tally(*kind, found, expected)
+            assert [each[:4] for each in found] == [each[:4] for each in expected], entry
+            assert found == expected, entry
+            assert report.entries[number].error_code == wanted.error
 
 
 # --- what others say is right
