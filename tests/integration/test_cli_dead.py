@@ -24,7 +24,7 @@ async def names(amqp):
             delivery = await next_of(deliveries)
             await delivery.park("Timeout", f"too long \x1b[2J {number}")
             await delivery.ack()
-    yield broker.topology
+    return broker.topology
 
 
 @pytest.fixture

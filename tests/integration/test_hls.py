@@ -27,12 +27,12 @@ from tests.formats import tally
 from worker.adapters.files import LocalStore
 from worker.adapters.hls import open_source
 from worker.errors import Code, TaskError
+from worker.lone import run_task
 from worker.media.capture import capture
 from worker.media.joined import JoinedReader
 from worker.media.plan import CapturePlan, EntryPlan, Format, Image, Limits, Mode, Rendition, Report, Selection
 from worker.media.runs import runs_of
 from worker.media.segments import LENGTH_BYTES, SLOT_BYTES, read_table
-from worker.lone import run_task
 from worker.settings import MIB, Pool, Settings, Store
 from worker.task import Location
 

@@ -228,9 +228,7 @@ async def test_with_its_port_taken_it_gives_up(tmp_path):
 
 async def run(settings, body):
     told = []
-    await lone.run_task(
-        settings, json.dumps(body).encode(), lambda key, event: told.append((key, json.loads(event)))
-    )
+    await lone.run_task(settings, json.dumps(body).encode(), lambda key, event: told.append((key, json.loads(event))))
     return [(key.rpartition(".")[2], event["data"]) for key, event in told]
 
 

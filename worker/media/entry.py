@@ -17,6 +17,9 @@ from worker.media.raster import DISTORTED
 from worker.media.scaler import luma
 from worker.media.select import grid, score, spread, within
 
+INSTANT_S = Fraction(1, 10**12)
+"""Less than the tick of any clock."""
+
 FORESEEN = 8
 """Times that are told beforehand, so that nothing is decoded in vain between them."""
 
@@ -37,7 +40,7 @@ class Timeline:
         """The time itself, or one within the last frame where it lies past the known end."""
         if self.end_s is None:
             return media_s
-        return min(media_s, max(self.end_s - 2 * self.tolerance_s, self.start_s))
+        return min(media_s, max(self.end_s - self.tolerance_s - INSTANT_S, self.start_s))
 
 
 class EntryRun:
