@@ -15,9 +15,10 @@ from tests.exact import assert_as_expected
 from tests.naive import decode_all
 from tests.streams import CONTAINERS, make, quiet
 from tests.unit.test_exactness import assert_exact, stream
+from worker.media.capture import capture
 from worker.media.container import Media
 from worker.media.decode import FrameReader
-from worker.media.plan import CapturePlan, EntryPlan, Format, Limits, Mode, Rendition, Selection
+from worker.media.plan import CapturePlan, EntryPlan, Format, Image, Limits, Mode, Rendition, Selection
 from worker.media.timeline import first_pts
 
 PNG = Rendition(format=Format.PNG)
@@ -190,3 +191,16 @@ def test_frames_are_those_that_the_ffmpeg_command_selects(codec, container, para
         with path.open("rb") as file, Media(file, Limits()) as media:
             frame = FrameReader(media, Limits(), first_pts(media)).at(Fraction(number, 25)).frame
         assert frame.to_ndarray().tobytes() == raw[place * size : (place + 1) * size], number
+
+
+@pytest.mark.parametrize("mode", [Mode.INTERVAL, Mode.DHASH])
+def test_a_frame_that_begins_within_the_last_two_milliseconds(tmp_path, mode):
+    path = make(stream("libx264", "mp4"), tmp_path)
+    begins_s = Fraction(9, 25)
+    selection = Selection(mode, begins_s - Fraction(8, 10_000), Fraction(1), 2)
+    entry = EntryPlan(selection, Rendition(Format.PNG))
+    plan = CapturePlan((entry,), trim_duration_s=begins_s + Fraction(5, 10_000))
+    assert_as_expected(path, plan, ("mp4", "h264"), "made streams")
+    with path.open("rb") as file:
+        image = next(event for event in capture(file, plan) if isinstance(event, Image))
+    assert image.time_s == begins_s
