@@ -1,5 +1,6 @@
 """Servers that tests share, one for the whole run each."""
 
+import logging
 import secrets
 from pathlib import Path
 
@@ -26,6 +27,16 @@ def pytest_sessionfinish(session, exitstatus):
     path = session.config.getoption("--write-formats")
     if path is not None and exitstatus == 0:
         formats.write(path)
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_before():
+    """Take back what a command that runs within a test did to logging."""
+    root = logging.getLogger()
+    level, handlers = root.level, list(root.handlers)
+    yield
+    root.setLevel(level)
+    root.handlers[:] = handlers
 
 
 @pytest.fixture(scope="session")

@@ -47,7 +47,7 @@ def assert_complete(buckets, told, *, after_kill=False):
 
 
 async def test_a_killed_decoder_costs_its_task_one_attempt_and_its_neighbour_nothing(local, broker, namespace, buckets):
-    with local(namespace, **WHOLE_EVENTS) as worker:
+    with local(namespace, pool__split=False, **WHOLE_EVENTS) as worker:
         async with bus(broker.url, namespace) as line:
             victim = await line.publish(long_task("victim"))
             await line.under_way(victim)

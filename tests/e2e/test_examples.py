@@ -145,7 +145,7 @@ def test_the_worker_is_idle_and_the_queues_are_empty(run):
     assert run.metrics["decoders_busy"] == 0
     assert run.metrics["decoders"] == 2
     assert run.metrics["consuming"] == run.metrics["amqp_connected"] == 1
-    assert len(run.queues) == 5
+    assert len(run.queues) == 6
     assert set(run.queues.values()) == {(0, 0)}
 
 

@@ -541,7 +541,7 @@ async def test_limits_are_kept_while_no_file_can_be_opened(monkeypatch):
     def refuse(self, encoding):
         raise OSError(errno.EMFILE, "Too many open files")
 
-    async with make_pool(hard_time_limit_s=0.5) as pool:
+    async with make_pool(soft_time_limit_s=0.5, hard_time_limit_s=0.5) as pool:
         monkeypatch.setattr(Path, "read_text", refuse)
         error = await fails(pool, do="spin_in_c")
     assert error.code == Code.TIMEOUT

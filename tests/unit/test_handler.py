@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import json
+import logging
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
@@ -657,6 +658,7 @@ async def test_an_invalid_message_is_parked_with_everything_wrong_with_it(world)
 
 @pytest.mark.parametrize(("body", "project"), [(b'{"ProjectName": "demo"}', "demo"), (b"no JSON", "unknown")])
 async def test_the_log_tells_whose_an_invalid_message_is(world, body, project, caplog):
+    caplog.set_level(logging.INFO)
     await world.do(body)
     (line,) = [each for each in caplog.records if each.message == "invalid message"]
     assert line.fields["project"] == project

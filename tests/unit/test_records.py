@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import json
+import logging
 from dataclasses import replace
 
 import pytest
@@ -330,6 +331,7 @@ class Deaf(MemoryStore):
 
 @pytest.mark.parametrize("answer", [None, TaskError(Code.INVALID_ARGUMENT, "501 NotImplemented")])
 async def test_without_conditional_writes_the_record_is_looked_for_first(answer, caplog):
+    caplog.set_level(logging.INFO)
     world = Keeping(kept=Deaf(answer))
     await world.records.prepare()
     (warning,) = caplog.records
@@ -346,6 +348,7 @@ async def test_without_conditional_writes_the_record_is_looked_for_first(answer,
 
 
 async def test_conditional_writes_are_proven_at_start_and_again(caplog):
+    caplog.set_level(logging.INFO)
     records = StoredRecords(MemoryStore(), PLACE, 0)
     await records.prepare()
     await records.prepare()
