@@ -60,6 +60,8 @@ VARIABLE = [1 + (n * 7) % 5 for n in range(FRAMES)]
 STREAMS = {
     **{f"H.264 {name}, {c}": stream("libx264", c, p) for name, p in X264.items() for c in ("mp4", "mkv", "ts")},
     **{f"HEVC {name}, {c}": stream("libx265", c, p) for name, p in X265.items() for c in ("mp4", "mkv", "ts")},
+    **{f"HEVC keyframes closer than frames are reordered, {c}": stream(
+        "libx265", c, "keyint=2:min-keyint=1:open-gop=1", bframes=1) for c in ("mp4", "fmp4")},
     "VP8 with hidden frames": stream("libvpx", "webm", **HIDDEN),
     "VP9 with hidden frames": stream("libvpx-vp9", "webm", **HIDDEN),
     "VP9 with hidden frames, mp4": stream("libvpx-vp9", "mp4", **HIDDEN),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from itertools import takewhile
+from math import ceil
 
 from av.stream import Discard
 
@@ -129,7 +130,8 @@ def key_packets(media: Media, start_pts: int | None = None) -> Iterator[VideoPac
 
     from the last at or before `start_pts`. What lies between is left unread where the container allows.
     """
-    if start_pts is not None and media.seekable and not media.seek(start_pts):
+    # Seeks go by when packets are decoded: several keyframes may lie between that and when the frame is shown.
+    if start_pts is not None and media.seekable and not media.seek(start_pts - _shown_after(media)):
         media.rewind()
     if media.format_name == "mov":
         yield from _indexed_key_packets(media)
@@ -138,6 +140,16 @@ def key_packets(media: Media, start_pts: int | None = None) -> Iterator[VideoPac
     while (packet := media.read()) is not None:
         if packet.is_keyframe:
             yield packet
+
+
+def _shown_after(media: Media) -> int:
+    """Ticks that may lie between a packet's decoding and its frame's showing."""
+    reordered = media.stream.codec_context.has_b_frames + 1
+    by_rate = ceil(reordered * media.shown_for(None))
+    entries, start = media.stream.index_entries, media.stream.start_time
+    if media.format_name != "mov" or start is None or not len(entries):
+        return by_rate
+    return max(by_rate, start - entries[0].timestamp)
 
 
 def _indexed_key_packets(media: Media) -> Iterator[VideoPacket]:
