@@ -11,6 +11,7 @@ import os
 import subprocess
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from signal import SIGKILL
 from urllib.parse import urlsplit
@@ -93,8 +94,9 @@ def on_s3(broker, broker_proxy, bucket, seaweed_server, start, namespace):
             "amqp_url": _through(broker.url, broker_proxy),
             "records__uri": f"s3://{BUCKET}/own-{namespace}",
         }
-        read = lambda key: bucket.get(key)["Body"]  # noqa: E731
-        yield Site(settings, namespace, read, bucket.keys, broker_proxy, one, start, broker.url)
+        yield Site(
+            settings, namespace, lambda key: bucket.get(key)["Body"], bucket.keys, broker_proxy, one, start, broker.url
+        )
 
 
 @pytest.fixture
@@ -298,8 +300,9 @@ async def test_a_failed_task_is_replayed_as_a_new_run_only(on_disk, broker):
             assert line.of(task_id)[-1].body == first.body
             for times in (1, 2):
                 await line.publish(message, task_id, headers={"x-run": "again"})
-                await line.until(lambda: line.statuses(task_id).count("Succeeded") == times, "success")  # noqa: B023
-                worker.until(lambda: settled(worker) == times + 2, "the acknowledgement")  # noqa: B023
+                succeeded = partial(_succeeded, line, task_id, times)
+                await line.until(succeeded, "success")
+                worker.until(partial(_has_settled, worker, times + 2), "the acknowledgement")
             await line.settled(broker, dead_main=(2, 0))
     assert starts(line, task_id) == 1
     record = site.record(task_id)
@@ -442,3 +445,11 @@ async def test_a_command_that_no_worker_hears_says_so(on_disk):
     done = await asyncio.to_thread(cancel_by_command, site, "task-1")
     assert done.returncode == 1
     assert done.stderr == f"frame-capture: no worker listens to the exchange {site.namespace}.control\n"
+
+
+def _succeeded(line, task_id, times):
+    return line.statuses(task_id).count("Succeeded") == times
+
+
+def _has_settled(worker, count):
+    return settled(worker) == count

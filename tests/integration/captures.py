@@ -142,7 +142,7 @@ def hog(source, plan, step):
 
 
 def hold(source, plan, size):
-    global held  # noqa: PLW0603
+    global held  # noqa: PLW0603  outlives the capture
     held = b"\1" * size
     yield image(1, b"x")
 

@@ -61,7 +61,7 @@ async def ready(amqp: Amqp, queue: str) -> int:
 async def eventually(condition: Callable[[], Awaitable[bool]], within_s: float = 20) -> None:
     """Wait for a state of the broker that it sends no event about."""
     async with asyncio.timeout(within_s):
-        while not await condition():  # noqa: ASYNC110
+        while not await condition():  # noqa: ASYNC110  the broker sends no event about it
             await asyncio.sleep(0.02)
 
 
