@@ -1,6 +1,6 @@
 # Everything that a developer does with this project. `make` alone lists it.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all test-faults soak check format schemas docs formats bench lock clean
+.PHONY: help setup demo test test-all test-faults soak check format schemas docs formats dashboards bench lock clean
 
 VENV_PYTHON := .venv/bin/python
 STORE ?= local
@@ -18,9 +18,11 @@ demo: setup ## Run the example tasks through a real RabbitMQ (STORE=s3: through 
 	@$(VENV_PYTHON) -m devkit.demo --store $(STORE)
 
 test: setup ## Run the tests (ARGS="-k name" chooses)
+	@scripts/setup test
 	@$(VENV_PYTHON) -m pytest $(ARGS)
 
 test-all: setup ## Run the tests, the slow ones too
+	@scripts/setup test
 	@$(VENV_PYTHON) -m pytest -m "" $(ARGS)
 
 test-faults: setup ## Inject faults under load and account for every task, about 7 minutes
@@ -49,6 +51,9 @@ PICTURES := $(addprefix tests/unit/test_,colour_files.py pixel_formats.py geomet
 
 formats: setup ## Write docs/formats.md from a run of the exactness tests, with the shared media (ARGS='-m ""': the slow ones too)
 	@$(VENV_PYTHON) -m pytest --write-formats docs/formats.md tests/integration/test_real_media.py tests/integration/test_hls.py tests/unit/test_capture.py tests/unit/test_exactness.py tests/unit/test_layouts.py $(PICTURES) $(ARGS)
+
+dashboards: setup ## Write the Grafana dashboard of deploy/grafana from devkit/dashboard.py
+	@$(VENV_PYTHON) -m devkit.dashboard
 
 bench: setup ## Compare with ffmpeg and others, about 15 minutes (ARGS=--quick: 3)
 	@scripts/setup bench
