@@ -2,17 +2,16 @@
 
 `FRAME_CAPTURE_<SECTION>__<NAME>` sets one, for example `FRAME_CAPTURE_AMQP__URL`. Secrets can also come from files:
 `FRAME_CAPTURE_SECRETS_DIR` names a directory with one file per setting, named as the variable, in lower case.
-The table in `docs/settings.md` is generated from this module.
+What a task may cost is in `worker.limits`. The table in `docs/settings.md` is generated from both.
 """
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
 from pydantic_core import PydanticCustomError
 from pydantic_settings import (
     BaseSettings,
@@ -22,7 +21,12 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-MIB = 2**20
+from worker.limits import MIB, LimitSettings, Pool, Section
+
+__all__ = [
+    "MIB", "Amqp", "Events", "Http", "LimitSettings", "Pool", "RecordSettings", "Retry", "Settings", "Store",
+]  # fmt: skip
+
 PUBLICATIONS = 3  # of one attempt: that it started, how it ended, and the copy of its message
 RECORD_WAITS = 2  # in one attempt: to look for a record, and to write it
 SPARE_S = 60
@@ -66,11 +70,7 @@ _Buckets = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_json_list('["ph
 _Delays = Annotated[tuple[int, ...], NoDecode, BeforeValidator(_json_list("[5, 30, 120]"))]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Amqp(_Section):
+class Amqp(Section):
     """The broker and the names of what the worker uses there."""
 
     url: Annotated[SecretStr, AfterValidator(_amqp_url)] = Field(
@@ -99,7 +99,7 @@ class Amqp(_Section):
     )
 
 
-class Store(_Section):
+class Store(Section):
     """Where sources are read and images written."""
 
     kind: Literal["local", "s3"] = Field(
@@ -139,60 +139,7 @@ class Store(_Section):
         return self
 
 
-class Pool(_Section):
-    """The decoder processes."""
-
-    slots: int = Field(
-        default_factory=lambda: len(os.sched_getaffinity(0)),
-        ge=1,
-        le=256,
-        description="Decoder processes, and so tasks at once. Default: the CPUs this process may use.",
-    )
-    split: bool = Field(
-        default=True, description="Cut a long task into parts that use all slots which no other task waits for."
-    )
-    max_tasks: int = Field(100, ge=1, description="Tasks after which a decoder process is replaced.")
-    memory_bytes: int = Field(1024 * MIB, ge=64 * MIB, description="Resident memory above which a decoder is killed.")
-    soft_time_limit_s: float = Field(
-        600,
-        gt=0,
-        description="Time in a decoder, waiting for the store included, that an attempt may take; or each part of one.",
-    )
-    hard_time_limit_s: float = Field(
-        660, gt=0, description="Time in a decoder after which it is killed, whatever it does."
-    )
-    inflight_bytes: int = Field(
-        64 * MIB, ge=MIB, description="Encoded images of one task waiting for upload; more pauses its decoder."
-    )
-    cache_bytes: int = Field(64 * MIB, ge=4 * MIB, description="Source bytes kept in memory per running task.")
-
-    @model_validator(mode="after")
-    def _hard_after_soft(self) -> Self:
-        if self.hard_time_limit_s < self.soft_time_limit_s:
-            raise PydanticCustomError(
-                "limits",
-                "…__HARD_TIME_LIMIT_S ({hard} s) is less than …__SOFT_TIME_LIMIT_S ({soft} s), which then never comes; "
-                "make it the greater",
-                {"hard": f"{self.hard_time_limit_s:g}", "soft": f"{self.soft_time_limit_s:g}"},
-            )
-        return self
-
-
-class LimitSettings(_Section):
-    """Bounds that no message can raise."""
-
-    body_bytes: int = Field(256 * 1024, ge=1024, description="Size of a task message.")
-    source_bytes: int = Field(5 * 1024 * MIB, ge=1, description="Size of a source.")
-    entries: int = Field(16, ge=1, description="`Snapshots` entries in a task.")
-    frames_per_entry: int = Field(10_000, ge=1, description="Images of one entry.")
-    pixels: int = Field(50_000_000, ge=1, description="Width × height of a source frame.")
-    side: int = Field(16_384, ge=1, description="Width or height of a source frame.")
-    streams: int = Field(128, ge=1, description="Streams in a source.")
-    decoded_frames: int = Field(1_000_000, ge=1, description="Frames decoded for one task.")
-    image_bytes: int = Field(64 * MIB, ge=1024, description="Size of one image.")
-
-
-class Retry(_Section):
+class Retry(Section):
     """What follows a failure that may pass."""
 
     max_attempts: int = Field(5, ge=1, description="Attempts at a task in all.")
@@ -203,7 +150,7 @@ class Retry(_Section):
     jitter: float = Field(0.25, ge=0, lt=1, description="A delay is shortened by up to this share, at random.")
 
 
-class Events(_Section):
+class Events(Section):
     """What is announced."""
 
     envelope: Literal["cloudevents", "imm"] = Field(
@@ -214,7 +161,7 @@ class Events(_Section):
     progress_interval_s: float = Field(1.0, ge=0.1, description="At most one progress event in this time.")
 
 
-class RecordSettings(_Section):
+class RecordSettings(Section):
     """The result records: how each task ended, one object for each."""
 
     uri: str = Field(
@@ -228,7 +175,7 @@ class RecordSettings(_Section):
     )
 
 
-class Http(_Section):
+class Http(Section):
     """Health and metrics."""
 
     host: str = Field("0.0.0.0", description="Address to listen on; `127.0.0.1` keeps other machines out.")  # noqa: S104
