@@ -269,10 +269,10 @@ class Handler:
 
     def _count(self, attempt: Attempt, outcome: Outcome) -> None:
         label = LABELS[type(outcome)]
-        self._metrics.tasks.labels(label, attempt.task.entries[0].plan.selection.mode).inc()
+        task, stored = attempt.task, sum(map(len, attempt.uploads.frames))
         spent_s = (self._now() - attempt.started_at).total_seconds()
-        self._metrics.task_seconds.labels(label).observe(max(spent_s, 0))
-        for entry, frames in zip(attempt.task.entries, attempt.uploads.frames, strict=True):
+        self._metrics.count_task(task.project, label, task.entries[0].plan.selection.mode, spent_s, stored)
+        for entry, frames in zip(task.entries, attempt.uploads.frames, strict=True):
             labels = (entry.plan.selection.mode, entry.plan.rendition.format)
             self._metrics.frames.labels(*labels).inc(len(frames))
         match outcome:

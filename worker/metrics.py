@@ -1,6 +1,7 @@
 """What the worker counts and measures, for Prometheus. One registry in one process: decoders return facts instead.
 
-Label values are closed sets and every series exists from the start, so that rates and alerts work from zero.
+Label values are closed sets and every series exists from the start, so that rates and alerts work from zero. Projects
+are the exception: anybody who sends tasks can name new ones, so only so many have series of their own.
 """
 
 from collections.abc import Callable
@@ -22,12 +23,13 @@ OPERATIONS = (
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 WAITS = (0.1, 0.5, 1, 5, 15, 30, 60, 120, 300, 600, 1800, 3600, 14400)
 SIZES = tuple(4.0**k * 16384 for k in range(10))
+OTHER = "(other)"  # no project's name has parentheses
 
 
 class Metrics:
-    """All metrics, registered with `registry`."""
+    """All metrics, registered with `registry`. The first `projects` projects that come have series of their own."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
+    def __init__(self, registry: CollectorRegistry, projects: int = 100) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]
         ProcessCollector(registry=registry)
         self.registry = registry
@@ -67,6 +69,15 @@ class Metrics:
             "queue_wait_seconds", "From the message's timestamp to its first receipt.", buckets=WAITS
         )
         self.source_bytes = self._histogram("source_bytes", "Size of sources.", buckets=SIZES)
+        self.confirm_seconds = self._histogram(
+            "publish_seconds", "Time until the broker confirmed a message, from the try that it confirmed."
+        )
+        self._project_tasks = self._counter(
+            "project_tasks", "Tasks by project and how they were settled.", project=(OTHER,), outcome=OUTCOMES
+        )
+        self._project_frames = self._counter("project_frames", "Images stored, by project.", project=(OTHER,))
+        self._projects: set[str] = set()
+        self._max_projects = projects
         self.in_flight = Gauge("frame_capture_tasks_in_flight", "Tasks received and not settled.", registry=registry)
         self.last_success = Gauge(
             "frame_capture_last_success_timestamp_seconds", "When a task last succeeded (Unix time).", registry=registry
@@ -94,6 +105,25 @@ class Metrics:
         self.request_seconds.labels(operation).observe(seconds)
         self.bytes_in.inc(bytes_in)
         self.bytes_out.inc(bytes_out)
+
+    def count_task(self, project: str, outcome: str, mode: str, seconds: float, frames: int) -> None:
+        """Count one settled task, which took so long and stored so many images."""
+        self.tasks.labels(outcome, mode).inc()
+        self.task_seconds.labels(outcome).observe(max(seconds, 0))
+        named = self._project(project)
+        self._project_tasks.labels(named, outcome).inc()
+        self._project_frames.labels(named).inc(frames)
+
+    def _project(self, project: str) -> str:
+        """Give the label's value for a project, after making all series of a new one."""
+        if project in self._projects:
+            return project
+        if len(self._projects) == self._max_projects:
+            return OTHER
+        self._projects.add(project)
+        for outcome in OUTCOMES:
+            self._project_tasks.labels(project, outcome)
+        return project
 
     def observe_stage(self, stage: str, seconds: float) -> None:
         """Count the time of one task in one stage."""

@@ -66,10 +66,11 @@ async def _serve(settings: Settings, stack: AsyncExitStack, stopping: asyncio.Qu
 
 async def _start(settings: Settings, stack: AsyncExitStack, draining: asyncio.Event) -> tuple[Broker, Refusals]:
     """Make the parts and start them, first of all the HTTP side, which tells from then on what is missing."""
-    metrics = Metrics(CollectorRegistry())
+    metrics = Metrics(CollectorRegistry(), settings.http.projects)
     metrics.build.info({"version": __version__, "ffmpeg": ffmpeg_version(), "python": python_version()})
     pool, broker = DecoderPool(settings.pool), Broker(settings.amqp, settings.retry)
     watch_gauges(metrics, pool, broker)
+    broker.counts.on_confirmed = metrics.confirm_seconds.observe
     http = settings.http
     health = serve_health(http.host, http.port, metrics.registry, lambda: _not_ready(broker, pool, draining))
     port = await stack.enter_async_context(health)

@@ -180,6 +180,9 @@ class Http(Section):
 
     host: str = Field("0.0.0.0", description="Address to listen on; `127.0.0.1` keeps other machines out.")  # noqa: S104
     port: int = Field(8080, ge=0, le=65535, description="Port of `/livez`, `/readyz`, `/metrics`; 0 takes a free one.")
+    projects: int = Field(
+        100, ge=0, le=10_000, description="Projects with metrics of their own; what comes later counts as `(other)`."
+    )
 
 
 class Settings(BaseSettings):

@@ -179,7 +179,9 @@ async def test_it_is_counted(world):
     assert counts.pop(("last_success_timestamp_seconds",)) > 1e9
     assert counts == {
         ("tasks_total", "succeeded", "interval"): 1,
+        ("project_tasks_total", "demo", "succeeded"): 1,
         ("frames_total", "interval", "jpg"): 2,
+        ("project_frames_total", "demo"): 2,
         ("frames_decoded_total",): 50,
     }
     samples = {
@@ -369,11 +371,13 @@ async def test_a_store_that_is_down_postpones_the_task(world):
     assert copy.headers == {"x-attempt": 2, "x-crashes": 0, "x-created": NOW.isoformat()}
     assert copy.body == delivery.body
     assert (world.event["RetryAfter"], world.event["Attempt"], world.event["Code"]) == (5, 2, "StorageUnavailable")
+    stored = "write x-1.jpg" in world.journal
     assert world.counts == {
         ("tasks_total", "postponed", "interval"): 1,
+        ("project_tasks_total", "demo", "postponed"): 1,
         ("task_failures_total", "StorageUnavailable"): 1,
         ("retries_total",): 1,
-        **({("frames_total", "interval", "jpg"): 1} if "write x-1.jpg" in world.journal else {}),
+        **({("frames_total", "interval", "jpg"): 1, ("project_frames_total", "demo"): 1} if stored else {}),
     }
 
 

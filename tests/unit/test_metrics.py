@@ -89,3 +89,19 @@ def test_codes_are_a_closed_set(code, label):
 
 def test_the_process_is_measured_too(metrics):
     assert scrape(metrics)["process_resident_memory_bytes",] > 2**20
+
+
+def test_only_so_many_projects_have_series_of_their_own():
+    metrics = Metrics(CollectorRegistry(), projects=2)
+    for project in ("a", "b", "c", "a", "d"):
+        metrics.count_task(project, "succeeded", Mode.INTERVAL, 0.5, 3)
+    counted = {
+        key[-1][1]: value for key, value in scrape(metrics).items() if key[0] == "frame_capture_project_frames_total"
+    }
+    assert counted == {"a": 6, "b": 3, "(other)": 6}
+    # Whoever asks for a ratio of a project's failures finds them at zero.
+    assert series(metrics, "frame_capture_project_tasks_total") == {
+        (outcome, project) for outcome in OUTCOMES for project in ("a", "b", "(other)")
+    }
+    assert scrape(metrics)["frame_capture_tasks_total", ("mode", "interval"), ("outcome", "succeeded")] == 5
+    assert scrape(metrics)["frame_capture_task_seconds_sum", ("outcome", "succeeded")] == 2.5

@@ -13,6 +13,7 @@ import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from time import perf_counter
 
 from aio_pika import Message, RobustConnection
 from aio_pika.abc import AbstractChannel, AbstractRobustChannel
@@ -37,6 +38,7 @@ class Counts:
     tries_failed: int = 0
     returned: int = 0
     unconfirmed: int = 0
+    on_confirmed: Callable[[float], object] = float  # told the seconds that each confirmation took
 
 
 async def persist(
@@ -131,7 +133,9 @@ class Publisher:
         async def bounded(left_s: float) -> None:
             try:
                 async with broker_call(min(self.try_s, left_s)):
+                    started = perf_counter()
                     await attempt()
+                    self.counts.on_confirmed(perf_counter() - started)
             except BrokerLostError as error:
                 self.counts.tries_failed += 1
                 self.counts.returned += isinstance(error.__cause__, PublishError)
