@@ -1,0 +1,59 @@
+"""The broker's definitions: a real one takes them, and the development overlay fits them and its store."""
+
+import base64
+import json
+import re
+
+import aiormq
+
+from tests.deploy.manifests import K8S, ROOT, base_name, built, settings_of
+from worker.adapters.topology import declare, topology
+from worker.settings import Amqp, Retry
+
+
+def policies(path):
+    return json.loads(path.read_text())["policies"]
+
+
+def test_the_development_broker_is_set_up_as_the_others(tmp_path, monkeypatch):
+    dev = K8S / "overlays" / "dev"
+    assert policies(dev / "definitions.json") == policies(ROOT / "deploy" / "rabbitmq" / "definitions.json")
+    timeout_s = settings_of(built("dev"), tmp_path, monkeypatch).amqp.consumer_timeout_s
+    for path in (dev / "rabbitmq.conf", ROOT / "deploy" / "rabbitmq" / "rabbitmq.conf"):
+        assert re.search(r"^consumer_timeout = (\d+)$", path.read_text(), re.MULTILINE)[1] == str(int(timeout_s * 1000))
+
+
+def test_the_development_worker_has_the_keys_that_its_broker_and_store_know():
+    secrets = {base_name(each): each for each in built("dev") if each["kind"] == "Secret"}
+    dev = K8S / "overlays" / "dev"
+    (user,) = json.loads((dev / "definitions.json").read_text())["users"]
+    (key,) = json.loads((dev / "s3.json").read_text())["identities"][0]["credentials"]
+    given = {name: base64.b64decode(text).decode() for name, text in secrets["frame-capture"]["data"].items()}
+    assert given == {
+        "frame_capture_amqp__url": f"amqp://{user['name']}:{user['password']}@rabbitmq:5672/",
+        "frame_capture_store__access_key_id": key["accessKey"],
+        "frame_capture_store__secret_access_key": key["secretKey"],
+    }
+
+
+async def test_a_real_broker_takes_the_definitions_and_puts_them_on_the_workers_queues(broker):
+    broker.rabbitmqctl("import_definitions", str(K8S / "overlays" / "dev" / "definitions.json"))
+    assert "Success" in broker.rabbitmqctl("authenticate_user", "frame-capture", "dev-only")
+    wanted = topology(Amqp(), Retry())
+    connection = await aiormq.connect(broker.url.replace("guest:guest", "frame-capture:dev-only"))
+    channel = await connection.channel()
+    try:
+        await declare(channel, wanted)
+        rows = json.loads(broker.rabbitmqctl("list_queues", "name", "policy", "--formatter", "json"))
+        mine = {queue.name for queue in wanted.queues}
+        applied = {row["name"]: row["policy"] for row in rows if row["name"] in mine and row["policy"]}
+        assert applied == {wanted.task_queue: "frame-capture-tasks", wanted.parked_queue: "frame-capture-parked"}
+    finally:
+        for queue in wanted.queues:
+            await channel.queue_delete(queue.name)
+        for exchange in wanted.exchanges:
+            await channel.exchange_delete(exchange.name)
+        await connection.close()
+        for policy in policies(K8S / "overlays" / "dev" / "definitions.json"):
+            broker.rabbitmqctl("clear_policy", policy["name"])
+        broker.rabbitmqctl("delete_user", "frame-capture")
