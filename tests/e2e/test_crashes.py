@@ -111,7 +111,7 @@ async def test_a_killed_worker_leaves_no_process_and_its_task_is_done_by_the_nex
     with local(namespace, pool__slots=1, **WHOLE_EVENTS) as worker:
         async with bus(broker.url, namespace) as line:
             task_id = await line.publish(long_task("resumed"))
-            await line.under_way(task_id)
+            worker.until(lambda: stored(buckets / BUCKET / "resumed"), "the first images to be stored")
             assert not over(line, task_id)
             family = worker.family()
             assert len(family) == 2
@@ -129,9 +129,14 @@ async def test_a_killed_worker_leaves_no_process_and_its_task_is_done_by_the_nex
     assert_complete(buckets, line.of(task_id)[-1], after_kill=True)
 
 
+def stored(folder):
+    """The images that are there under their own names."""
+    return list(folder.glob("*.jpg"))
+
+
 def assert_whole(folder):
     """There are images, and none of them is cut off."""
-    images = list(folder.glob("*.jpg"))
+    images = stored(folder)
     assert images
     for path in images:
         with Image.open(io.BytesIO(path.read_bytes())) as image:
