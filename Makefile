@@ -1,11 +1,13 @@
 # Everything that a developer does with this project. `make` alone lists it.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all test-faults soak check format schemas docs formats dashboards bench lock clean
+.PHONY: help setup demo test test-all test-faults image-test soak check format schemas docs formats dashboards bench lock clean
 
 VENV_PYTHON := .venv/bin/python
 STORE ?= local
 ARGS ?=
 SOAK ?= 10
+# Tests of one file stay in one process, since they share servers and media.
+PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile
 UV_VERSION := 0.13.9
 
 help: ## List the targets
@@ -19,14 +21,18 @@ demo: setup ## Run the example tasks through a real RabbitMQ (STORE=s3: through 
 
 test: setup ## Run the tests (ARGS="-k name" chooses)
 	@scripts/setup test
-	@$(VENV_PYTHON) -m pytest $(ARGS)
+	@$(VENV_PYTHON) -m pytest $(PARALLEL) $(ARGS)
 
 test-all: setup ## Run the tests, the slow ones too
 	@scripts/setup test
-	@$(VENV_PYTHON) -m pytest -m "" $(ARGS)
+	@$(VENV_PYTHON) -m pytest -m "" $(PARALLEL) $(ARGS)
 
 test-faults: setup ## Inject faults under load and account for every task, about 7 minutes
 	@$(VENV_PYTHON) -m pytest -m "" tests/faults $(ARGS)
+
+image-test: setup ## Build the image with Debian's packages as its base, run it, and look into it (as root)
+	@scripts/setup image
+	@$(VENV_PYTHON) -m pytest -m "" tests/image $(ARGS)
 
 soak: setup ## Inject faults at random for SOAK minutes (SOAK_SEED=n repeats a mix)
 	@SOAK=$(SOAK) $(VENV_PYTHON) -m pytest -m "" -s tests/faults/test_soak.py $(ARGS)
@@ -68,5 +74,5 @@ lock: ## Pin the dependencies of pyproject.toml anew (ARGS=--upgrade: in their n
 	$$compile bench/requirements.in -o bench/requirements.txt
 
 clean: ## Remove what the other targets made
-	rm -rf .venv .venv-bench bench-media .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache demo-output
+	rm -rf .venv .venv-bench .image bench-media .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache demo-output
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
