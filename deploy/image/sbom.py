@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True)
     given = parser.parse_args()
     installed = json.loads(given.installed.read_text())["install"]
-    components = [*_debian(given.root), *_interpreter(given.root), *_python(installed)]
+    components = [*_debian(given.root), _interpreter(), *_python(installed)]
     components += [*_ffmpeg(), *_libraries(given.root), *_told_by_wheels(given.root)]
     given.output.parent.mkdir(parents=True)
     given.output.write_text(json.dumps(_document(_version(given.worker), components), indent=1, sort_keys=True) + "\n")
@@ -75,11 +75,11 @@ def _debian(root: Path) -> Iterator[Component]:
         yield _component(purl, field["Package"], field["Version"])
 
 
-def _interpreter(root: Path) -> Iterator[Component]:
+def _interpreter() -> Component:
     """Name Python itself; the official images' is no package of Debian's."""
     version = platform.python_version()
     cpe = f"cpe:2.3:a:python:python:{version}:*:*:*:*:*:*:*"
-    yield _component(f"pkg:generic/python@{version}", "python", version, cpe=cpe)
+    return _component(f"pkg:generic/python@{version}", "python", version, cpe=cpe)
 
 
 def _python(installed: list[dict[str, Any]]) -> Iterator[Component]:
