@@ -34,6 +34,7 @@ class Node:
     bin: Path
     port: int
     management_port: int
+    metrics_port: int
     env: dict[str, str]
     processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
@@ -113,12 +114,15 @@ class Node:
 
 
 @contextmanager
-def broker(*, management: bool = False) -> Iterator[Node]:
-    """Run a node for the duration of the block; `management` adds the management plugin and its HTTP API."""
+def broker(*, management: bool = False, metrics: bool = False) -> Iterator[Node]:
+    """Run a node for the duration of the block.
+
+    `management` adds the management plugin and its HTTP API, `metrics` the exporter for Prometheus on `metrics_port`.
+    """
     with held() as hold:
         home = Path(tempfile.mkdtemp(prefix="frame-capture-broker-"))
         try:
-            node = _configure(home, management=management)
+            node = _configure(home, management=management, metrics=metrics)
             try:
                 node.start()
                 with hold.released():
@@ -129,15 +133,20 @@ def broker(*, management: bool = False) -> Iterator[Node]:
             shutil.rmtree(home)
 
 
-def _configure(home: Path, *, management: bool) -> Node:
+def _configure(home: Path, *, management: bool, metrics: bool) -> Node:
     """Write the node's files below `home`."""
     server = _program("rabbitmq-server", DEBIAN_BIN)
-    amqp, distribution, mapper, http = free_ports(4)
+    amqp, distribution, mapper, http, exporter = free_ports(5)
+    plugins = []
     config = [f"listeners.tcp.1 = 127.0.0.1:{amqp}", "log.console = false", "disk_free_limit.absolute = 10MB"]
     if management:
+        plugins.append("rabbitmq_management")
         config += ["management.tcp.ip = 127.0.0.1", f"management.tcp.port = {http}"]
+    if metrics:
+        plugins.append("rabbitmq_prometheus")
+        config += ["prometheus.tcp.ip = 127.0.0.1", f"prometheus.tcp.port = {exporter}"]
     (home / "rabbitmq.conf").write_text("\n".join(config) + "\n")
-    (home / "enabled_plugins").write_text("[rabbitmq_management].\n" if management else "[].\n")
+    (home / "enabled_plugins").write_text(f"[{', '.join(plugins)}].\n")
     (home / "rabbitmq-env.conf").touch()
     cookie = home / ".erlang.cookie"
     cookie.write_text(secrets.token_hex(16))
@@ -165,7 +174,7 @@ def _configure(home: Path, *, management: bool) -> Node:
         "RABBITMQ_CTL_DIST_PORT_MIN": "0",
         "RABBITMQ_CTL_DIST_PORT_MAX": "0",
     }
-    return Node(home, Path(server).parent, amqp, http, env)
+    return Node(home, Path(server).parent, amqp, http, exporter, env)
 
 
 def _program(name: str, first: Path | None = None) -> str:
