@@ -47,3 +47,11 @@ class TaskError(Exception):
         self.message = message
         self.retryable = retryable
         self.problems = problems
+
+
+def over_limit(what: str, setting: str, value: object) -> TaskError:
+    """Make the error of what is more than a setting allows: `what` it was, the setting's name without the prefix that
+
+    all have, and its value.
+    """
+    return TaskError(Code.LIMIT_EXCEEDED, f"{what}: the limit {setting} is {value}")

@@ -7,7 +7,7 @@ from time import perf_counter
 
 from worker import logs
 from worker.attempt import Attempt, capture_plan, outputs
-from worker.errors import Code, TaskError
+from worker.errors import Code, TaskError, over_limit
 from worker.media.plan import Image, Progress, Report
 from worker.messages import Running, build_result
 from worker.metrics import STAGES, Metrics, code_label
@@ -124,8 +124,7 @@ class Execution:
     def _check_size(self, info: ObjectInfo) -> None:
         limit = self._settings.limits.source_bytes
         if info.size > limit:
-            message = f"the source has {info.size} bytes; at most {limit} are allowed (source_bytes)"
-            raise TaskError(Code.LIMIT_EXCEEDED, message)
+            raise over_limit(f"the source has {info.size} bytes", "LIMITS__SOURCE_BYTES", limit)
         self._metrics.source_bytes.observe(info.size)
 
     def _concluded(self, attempt: Attempt, report: Report) -> Outcome:

@@ -104,7 +104,7 @@ class Handler:
             return
         if (sent := deliveries[0].timestamp) and task.attempt == 1:
             self._metrics.wait_seconds.observe(max((received - sent).total_seconds(), 0))
-        uploads = Uploads(self._store, task, self._settings.pool.inflight_bytes)
+        uploads = Uploads(self._store, task, self._settings.pool.inflight_bytes, self._settings.limits)
         attempt = Attempt(task, deliveries, received, uploads, given_up)
         self._running[task.id, task.run] = attempt
         names = {"project": task.project, "attempt": task.attempt}

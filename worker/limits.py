@@ -40,6 +40,12 @@ class Pool(Section):
     hard_time_limit_s: float = Field(
         660, gt=0, description="Time in a decoder after which it is killed, whatever it does."
     )
+    cpu_time_limit_s: float = Field(
+        600, gt=0, description="CPU time that a decoder may use for an attempt, or a part of one; then it is killed."
+    )
+    silence_limit_s: float = Field(
+        60, gt=0, description="Time that a decoder may give no sign of life while nobody keeps it waiting."
+    )
     inflight_bytes: int = Field(
         64 * MIB, ge=MIB, description="Encoded images of one task waiting for upload; more pauses its decoder."
     )
@@ -69,3 +75,11 @@ class LimitSettings(Section):
     streams: int = Field(128, ge=1, description="Streams in a source.")
     decoded_frames: int = Field(1_000_000, ge=1, description="Frames decoded for one task.")
     image_bytes: int = Field(64 * MIB, ge=1024, description="Size of one image.")
+    frames: int = Field(20_000, ge=1, description="Images of one task.")
+    output_bytes: int = Field(10 * 1024 * MIB, ge=1024, description="Size of all images of one task.")
+    read_ratio: float = Field(
+        5, ge=1, description="Times its own size that may be read of a source in one attempt; 64 MiB always may."
+    )
+    read_requests: int = Field(
+        50_000, ge=1, description="Requests to the store for the bytes of a source in one attempt."
+    )

@@ -1,15 +1,16 @@
 """Which store the settings name, and how sources are opened from it. Names the adapters of stores and sources."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from functools import partial
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TYPE_CHECKING
 
 from worker.adapters.files import LocalStore
 from worker.adapters.hls import open_source
-from worker.ports import ObjectStore, SourceOpener
+from worker.ports import ObjectInfo, ObjectStore, OpenSource, SourceOpener
+from worker.read_budget import ReadBudget
 from worker.settings import Settings
 from worker.stores import AllowedBuckets, OnRequest, place_of
+from worker.task import Location
 
 if TYPE_CHECKING:
     from worker.adapters.s3 import S3Store
@@ -33,4 +34,16 @@ async def open_store(
 
 def opener(settings: Settings, store: ObjectStore) -> SourceOpener:
     """Make what opens the store's objects as the sources of decoders."""
-    return partial(open_source, store, cache_bytes=settings.pool.cache_bytes, max_bytes=settings.limits.source_bytes)
+    limits = settings.limits
+
+    def open_bounded(location: Location, info: ObjectInfo) -> AbstractAsyncContextManager[OpenSource]:
+        return open_source(
+            store,
+            location,
+            info,
+            cache_bytes=settings.pool.cache_bytes,
+            max_bytes=limits.source_bytes,
+            budget=ReadBudget(limits.read_ratio, limits.read_requests),
+        )
+
+    return open_bounded

@@ -12,6 +12,7 @@ from functools import partial
 
 from worker.errors import Code, TaskError
 from worker.ports import ObjectInfo, ObjectStore
+from worker.read_budget import ReadBudget
 from worker.task import Location
 
 PIECE_BYTES = 2**20
@@ -41,7 +42,8 @@ class RangeCache:
     """Pieces that never overlap. The object's tag is pinned: a changed object fails all further requests.
 
     `capacity_bytes` bounds what is kept, least recently used first out, but never what is pinned; what is being
-    fetched counts too. `on_read` is called with the size of each range that came from the store.
+    fetched counts too. `on_read` is called with the size of each range that came from the store; what is over `budget`
+    is not requested, and fails.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class RangeCache:
         *,
         capacity_bytes: int,
         on_read: Callable[[int], None] | None = None,
+        budget: ReadBudget | None = None,
     ) -> None:
         self.bytes_read = 0
         self.requests = 0
@@ -63,6 +66,7 @@ class RangeCache:
         self._location = location
         self._etag = info.etag
         self._on_read = on_read
+        self._budget = budget
         self._pieces: list[Piece] = []  # by place
         self._recent: OrderedDict[Piece, None] = OrderedDict()  # the same, least recently used first
         self._fetches: set[asyncio.Task[bytes]] = set()
@@ -148,6 +152,8 @@ class RangeCache:
 
     async def _read(self, offset: int, size: int) -> bytes:
         self.requests += 1
+        if self._budget is not None:
+            self._budget.spend(size)
         data = await self._store.read(self._location, offset, size, self._etag)
         self.bytes_read += len(data)
         if self._on_read:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from worker.ports import ObjectInfo, ObjectStore
+from worker.read_budget import ReadBudget
 from worker.ranges import PIECE_BYTES, REQUEST_BYTES, Piece, RangeCache
 from worker.task import Location
 
@@ -40,8 +41,9 @@ class CachedSource:
         cache_bytes: int,
         block_bytes: int = BLOCK_BYTES,
         on_read: Callable[[int], None] | None = None,
+        budget: ReadBudget | None = None,
     ) -> None:
-        self._cache = RangeCache(store, location, info, capacity_bytes=cache_bytes, on_read=on_read)
+        self._cache = RangeCache(store, location, info, capacity_bytes=cache_bytes, on_read=on_read, budget=budget)
         self._block_bytes = block_bytes
         self._own = _Reader(self._cache, block_bytes)
 

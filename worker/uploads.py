@@ -4,7 +4,8 @@ import asyncio
 from time import perf_counter
 from typing import Self
 
-from worker.errors import TaskError
+from worker.errors import TaskError, over_limit
+from worker.limits import LimitSettings
 from worker.media.plan import Image
 from worker.ports import ObjectStore
 from worker.task import Frame, Task
@@ -19,7 +20,10 @@ class Uploads:
     exception group. `seconds` is how long any were under way.
     """
 
-    def __init__(self, store: ObjectStore, task: Task, window_bytes: int) -> None:
+    def __init__(self, store: ObjectStore, task: Task, window_bytes: int, limits: LimitSettings | None = None) -> None:
+        self._limits = limits or LimitSettings()
+        self._count = 0
+        self._bytes = 0
         self.frames: list[list[Frame]] = [[] for _ in task.entries]
         self.seconds = 0.0
         self._store = store
@@ -41,7 +45,11 @@ class Uploads:
             await self._group.__aexit__(kind, error, None)
 
     async def put(self, image: Image) -> None:
-        """Start one upload as soon as there is room; a single image may exceed the window alone."""
+        """Start one upload as soon as there is room; a single image may exceed the window alone.
+
+        Raises `LimitExceeded` where the images are too many, or too many bytes.
+        """
+        self._check(image)
         async with self._room:
             await self._room.wait_for(
                 lambda: not self._pending_bytes or self._pending_bytes + len(image.data) <= self._window_bytes
@@ -50,6 +58,16 @@ class Uploads:
                 self._busy_since = perf_counter()
             self._pending_bytes += len(image.data)
         self._group.create_task(self._upload(image))
+
+    def _check(self, image: Image) -> None:
+        self._count += 1
+        self._bytes += len(image.data)
+        if self._count > self._limits.frames:
+            what = f"the task gives more than {self._limits.frames} images, of which the first are stored"
+            raise over_limit(what, "LIMITS__FRAMES", self._limits.frames)
+        if self._bytes > self._limits.output_bytes:
+            what = f"the images of the task have {self._bytes} bytes or more, and the first are stored"
+            raise over_limit(what, "LIMITS__OUTPUT_BYTES", self._limits.output_bytes)
 
     async def _upload(self, image: Image) -> None:
         entry = self._task.entries[image.entry]

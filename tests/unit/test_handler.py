@@ -359,7 +359,7 @@ async def test_a_source_that_is_too_large_is_not_opened():
     world = World(settings=Settings(limits=LimitSettings(source_bytes=4)))
     await world.do()
     assert world.journal[1:] == ["announce Failed", "park LimitExceeded", "ack 1"]
-    assert "5 bytes; at most 4" in world.event["Message"]
+    assert world.event["Message"] == "the source has 5 bytes: the limit LIMITS__SOURCE_BYTES is 4"
 
 
 async def test_a_store_that_is_down_postpones_the_task(world):

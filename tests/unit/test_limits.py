@@ -35,7 +35,7 @@ def test_an_entry_over_its_number_of_images_fails_and_keeps_the_first(data):
     counts, reports = run(data, Selection(), Selection(interval_s=Fraction(1)), max_frames_per_entry=10)
     assert counts == [10, 2]
     assert [report.error_code for report in reports] == [Code.LIMIT_EXCEEDED, ""]
-    assert "10 frames" in reports[0].error_message
+    assert reports[0].error_message.endswith("the limit LIMITS__FRAMES_PER_ENTRY is 10")
 
 
 def test_as_many_images_as_the_limit_are_fine(data):
@@ -48,6 +48,7 @@ def test_an_image_over_its_size_fails_its_entry_alone(data):
     entries = (EntryPlan(Selection(), Rendition(Format.PNG)), EntryPlan(Selection(), Rendition(width=8, height=8)))
     events = list(capture(io.BytesIO(data), CapturePlan(entries, limits=Limits(max_image_bytes=1500))))
     assert [report.error_code for report in events[-1].entries] == [Code.LIMIT_EXCEEDED, ""]
+    assert events[-1].entries[0].error_message.endswith("the limit LIMITS__IMAGE_BYTES is 1500")
 
 
 def test_what_dhash_keeps_back_is_bounded(data, monkeypatch):
@@ -73,15 +74,17 @@ def test_samples_are_bounded_where_a_video_seems_to_last_for_years(tmp_path):
     assert reports[0].error_code == ""
     _, reports = run(data, Selection(Mode.DHASH, interval_s=Fraction(3), number=1), max_decoded_frames=1000)
     assert reports[0].error_code == Code.LIMIT_EXCEEDED
-    assert "1000 samples" in reports[0].error_message
+    assert reports[0].error_message.endswith(
+        "1000 samples would have to be taken: the limit LIMITS__DECODED_FRAMES is 1000"
+    )
 
 
 @pytest.mark.parametrize(
     ("limits", "named"),
     [
-        ({"max_decoded_frames": 20}, "20 frames"),
-        ({"max_pixels": 96 * 64 - 1}, "96x64"),
-        ({"max_side": 95}, "95 pixels"),
+        ({"max_decoded_frames": 20}, "LIMITS__DECODED_FRAMES is 20$"),
+        ({"max_pixels": 96 * 64 - 1}, "96x64 pixels: the limit LIMITS__PIXELS is 6143$"),
+        ({"max_side": 95}, "96x64 pixels: the limit LIMITS__SIDE is 95$"),
     ],
 )
 def test_a_source_over_a_limit_is_refused(data, limits, named):

@@ -7,7 +7,7 @@ import asyncio
 from dataclasses import dataclass
 
 from worker.adapters.children import Child
-from worker.errors import Code, TaskError
+from worker.errors import Code, TaskError, over_limit
 from worker.settings import Pool
 
 IDLE = float("inf")  # the deadline of a slot without a capture
@@ -40,8 +40,8 @@ class Slot:
         """Kill a decoder at work that has passed the memory or hard time limit. Returns its resident size in bytes."""
         size = self.child.resident_bytes() if self.child else 0
         if self.deadline != IDLE and size > limits.memory_bytes:
-            text = f"the decoder held {size} bytes of memory; at most {limits.memory_bytes} are allowed"
-            self._condemn("memory", TaskError(Code.LIMIT_EXCEEDED, text))
+            what = f"the decoder held {size} bytes of memory"
+            self._condemn("memory", over_limit(what, "POOL__MEMORY_BYTES", limits.memory_bytes))
         elif now > self.deadline:
             text = f"the decoder ran into the hard time limit of {limits.hard_time_limit_s:g} s and was killed"
             self._condemn("timeout", TaskError(Code.TIMEOUT, text, retryable=True))

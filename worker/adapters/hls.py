@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 from posixpath import dirname
 
 from worker.adapters.hls_playlist import MARK, MAX_BYTES, Piece, PlayedPiece, read_playlist
-from worker.errors import Code, TaskError
+from worker.errors import Code, TaskError, over_limit
 from worker.media.segments import LENGTH_BYTES, SLOT_BYTES, Segment, pack_table
 from worker.ports import ObjectInfo, ObjectStore, OpenSource
+from worker.read_budget import ReadBudget
 from worker.source import CachedSource
 from worker.task import Location
 
@@ -26,19 +27,29 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 @asynccontextmanager
 async def open_source(
-    store: ObjectStore, location: Location, info: ObjectInfo, *, cache_bytes: int, max_bytes: int
+    store: ObjectStore,
+    location: Location,
+    info: ObjectInfo,
+    *,
+    cache_bytes: int,
+    max_bytes: int,
+    budget: ReadBudget | None = None,
 ) -> AsyncGenerator[OpenSource, None]:
     """Open a source for a decoder: what a playlist names, recognised by its bytes, or any other object as it is.
 
-    `cache_bytes` bounds what is kept in memory, `max_bytes` what a playlist's segments that are read may add up to.
+    `cache_bytes` bounds what is kept in memory, `max_bytes` what a playlist's segments that are read may add up to,
+    `budget` what is read in all.
     """
-    async with aclosing(CachedSource(store, location, info, cache_bytes=cache_bytes)) as source:
+    if budget is not None:
+        budget.open(info.size)
+    async with aclosing(CachedSource(store, location, info, cache_bytes=cache_bytes, budget=budget)) as source:
         head = await source.read(0, len(_BYTE_ORDER_MARK + MARK))
         if not head.removeprefix(_BYTE_ORDER_MARK).startswith(MARK):
             yield OpenSource(source, segmented=False)
             return
     pieces = await _follow(store, location, info)
-    async with aclosing(SegmentedSource(store, pieces, cache_bytes=cache_bytes, max_bytes=max_bytes)) as segmented:
+    made = SegmentedSource(store, pieces, cache_bytes=cache_bytes, max_bytes=max_bytes, budget=budget)
+    async with aclosing(made) as segmented:
         yield OpenSource(segmented, segmented=True)
 
 
@@ -81,12 +92,19 @@ class SegmentedSource:
     """Implements `ports.ByteSource` by the layout of `worker.media.segments`. Use `contextlib.aclosing`."""
 
     def __init__(
-        self, store: ObjectStore, played: tuple[PlayedPiece, ...], *, cache_bytes: int, max_bytes: int
+        self,
+        store: ObjectStore,
+        played: tuple[PlayedPiece, ...],
+        *,
+        cache_bytes: int,
+        max_bytes: int,
+        budget: ReadBudget | None = None,
     ) -> None:
         self._store = store
         self._cache_bytes = cache_bytes // OPEN_OBJECTS
         self._max_bytes = max_bytes
         self._opened_bytes = 0
+        self._budget = budget
         self._pieces: list[Piece] = []
         self._table = pack_table(self._segments(played))
         self._slots: dict[int, _Slot] = {}
@@ -140,9 +158,8 @@ class SegmentedSource:
             slot = await self._open(self._pieces[number - 1])
             self._opened_bytes += slot.stored_bytes
             if self._opened_bytes > self._max_bytes:
-                message = f"the segments needed have {self._opened_bytes} bytes or more"
-                limit = f"at most {self._max_bytes} are allowed (source_bytes)"
-                raise TaskError(Code.LIMIT_EXCEEDED, f"{message}; {limit}")
+                what = f"the segments needed have {self._opened_bytes} bytes or more"
+                raise over_limit(what, "LIMITS__SOURCE_BYTES", self._max_bytes)
             self._slots[number] = slot
         return self._slots[number]
 
@@ -189,7 +206,9 @@ class SegmentedSource:
     async def _info(self, location: Location) -> ObjectInfo:
         """Tell an object's size and tag, asked once, so that all of its pieces are of one version."""
         if location not in self._infos:
-            self._infos[location] = await self._store.stat(location)
+            self._infos[location] = info = await self._store.stat(location)
+            if self._budget is not None:
+                self._budget.open(info.size)
         return self._infos[location]
 
     async def _object(self, location: Location) -> CachedSource:
@@ -197,7 +216,8 @@ class SegmentedSource:
             if len(self._objects) >= OPEN_OBJECTS:
                 await self._objects.popitem(last=False)[1].aclose()
             info = await self._info(location)
-            self._objects[location] = CachedSource(self._store, location, info, cache_bytes=self._cache_bytes)
+            source = CachedSource(self._store, location, info, cache_bytes=self._cache_bytes, budget=self._budget)
+            self._objects[location] = source
         self._objects.move_to_end(location)
         return self._objects[location]
 

@@ -5,7 +5,7 @@ Knows no pixels, containers or codecs.
 
 from fractions import Fraction
 
-from worker.errors import Code, TaskError
+from worker.errors import Code, TaskError, over_limit
 from worker.media.plan import Image, Mode, Selection
 from worker.media.select import Best
 
@@ -49,8 +49,8 @@ def ranked(selection: Selection) -> BestImages | None:
 def check_number(found: int, max_frames: int) -> None:
     """Raise `LimitExceeded` where an entry that has `found` images already comes to another."""
     if found >= max_frames:
-        message = f"the entry gives more than {found} frames, the limit (frames_per_entry); the first are stored"
-        raise TaskError(Code.LIMIT_EXCEEDED, message)
+        what = f"the entry gives more than {found} frames, of which the first are stored"
+        raise over_limit(what, "LIMITS__FRAMES_PER_ENTRY", max_frames)
 
 
 def damaged_message(number: int) -> str:

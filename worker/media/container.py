@@ -15,7 +15,7 @@ from av.stream import Discard
 from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
-from worker.errors import Code, TaskError
+from worker.errors import Code, TaskError, over_limit
 from worker.media.access import Access, classifier, disposer
 from worker.media.clock import Continuity
 from worker.media.cover import is_real_video
@@ -245,12 +245,11 @@ def ffmpeg_version() -> str:
 
 def check_size(width: int, height: int, limits: Limits) -> None:
     """Refuse a picture of more pixels or longer sides than allowed, whatever says so: header or frame."""
-    if width * height > limits.max_pixels or max(width, height) > limits.max_side:
-        message = (
-            f"the resolution {width}x{height} is above the limit of {limits.max_pixels} pixels "
-            f"and {limits.max_side} pixels a side"
-        )
-        raise TaskError(Code.LIMIT_EXCEEDED, message)
+    what = f"the source's pictures have {width}x{height} pixels"
+    if width * height > limits.max_pixels:
+        raise over_limit(what, "LIMITS__PIXELS", limits.max_pixels)
+    if max(width, height) > limits.max_side:
+        raise over_limit(what, "LIMITS__SIDE", limits.max_side)
 
 
 def _choose(container: InputContainer, limits: Limits) -> VideoStream | None:

@@ -7,7 +7,7 @@ from fractions import Fraction
 
 from av.video.frame import VideoFrame
 
-from worker.errors import Code, TaskError
+from worker.errors import Code, TaskError, over_limit
 from worker.media.bounds import no_image, ranked
 from worker.media.decode import Shot
 from worker.media.fingerprint import dhash
@@ -222,8 +222,8 @@ class EntryRun:
         """Bound what one sampled far into nothing may cost: a damaged time may lie years ahead."""
         self._samples += 1
         if self._samples > self._limits.max_decoded_frames:
-            message = f"more than {self._samples - 1} samples would have to be taken (decoded_frames)"
-            raise TaskError(Code.LIMIT_EXCEEDED, message)
+            what = f"more than {self._samples - 1} samples would have to be taken"
+            raise over_limit(what, "LIMITS__DECODED_FRAMES", self._limits.max_decoded_frames)
 
     def _scored(self, choice: Choice) -> Choice:
         known = self._hash if choice.shot.frame is self._hashed else None

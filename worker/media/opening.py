@@ -10,7 +10,7 @@ from typing import BinaryIO
 import av
 from av.container import InputContainer
 
-from worker.errors import Code, TaskError
+from worker.errors import Code, TaskError, over_limit
 from worker.media.plan import Limits
 from worker.media.signature import HEAD_BYTES, is_media, is_transport_stream
 
@@ -48,8 +48,8 @@ def open_container(file: BinaryIO, limits: Limits) -> InputContainer:
     try:
         return _demuxed(file, options)
     except av.error.MemoryError as error:
-        message = "the source's header asks for more streams or memory than allowed"
-        raise TaskError(Code.LIMIT_EXCEEDED, message) from error
+        what = "the source's header names more streams, or wants more memory, than allowed"
+        raise over_limit(what, "LIMITS__STREAMS", limits.max_streams) from error
     except av.error.FFmpegError as error:
         head = _head(file)
         if is_transport_stream(head):  # of a few packets, which look like something else to FFmpeg

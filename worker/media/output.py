@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from time import perf_counter
 
-from worker.errors import Code, TaskError
+from worker.errors import over_limit
 from worker.media.bounds import BestImages, check_number
 from worker.media.decode import Shot
 from worker.media.encode import encode, size_of
@@ -93,10 +93,7 @@ class Output:
         pixels = self._renderer.render(shot.frame, shot.aspect, shot.margins)
         data = encode(pixels, rendition.format, rendition.quality)
         if len(data) > self._limits.max_image_bytes:
-            limit = self._limits.max_image_bytes
-            raise TaskError(
-                Code.LIMIT_EXCEEDED, f"an image has {len(data)} bytes; at most {limit} are allowed (image_bytes)"
-            )
+            raise over_limit(f"an image has {len(data)} bytes", "LIMITS__IMAGE_BYTES", self._limits.max_image_bytes)
         width, height = size_of(pixels)
         sha256 = hashlib.sha256(data).hexdigest()
         self.encode_s += perf_counter() - started

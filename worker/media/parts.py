@@ -10,7 +10,7 @@ from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 
-from worker.errors import Code, TaskError
+from worker.errors import Code, TaskError, over_limit
 from worker.media.bounds import check_number, damaged_message, no_image, ranked
 from worker.media.plan import (
     CaptureEvent,
@@ -75,8 +75,7 @@ class Joined:
     def _check_decoded(self) -> None:
         limit = self._limits.max_decoded_frames
         if sum(report.frames_decoded for report in self._reports) > limit:
-            message = f"more than {limit} frames would have to be decoded (max_decoded_frames)"
-            raise TaskError(Code.LIMIT_EXCEEDED, message)
+            raise over_limit(f"more than {limit} frames would have to be decoded", "LIMITS__DECODED_FRAMES", limit)
 
     def finish(self) -> Iterator[CaptureEvent]:
         """Yield the images that had to wait for the last part, and the one report."""

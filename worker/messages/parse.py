@@ -104,7 +104,7 @@ def identify(body: bytes, message_id: str | None) -> Identity:
 
 def _load(body: bytes, limits: LimitSettings) -> Any:
     if len(body) > limits.body_bytes:
-        what = f"the message has {len(body)} bytes; the most is {limits.body_bytes}"
+        what = f"the message has {len(body)} bytes: the limit LIMITS__BODY_BYTES is {limits.body_bytes}"
         raise found.as_error([Problem("$", Code.INVALID_ARGUMENT, what)], 1)
     try:
         return jiter.from_json(body, float_mode="decimal", allow_inf_nan=False, catch_duplicate_keys=True)

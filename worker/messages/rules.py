@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from worker.errors import Code, Problem, TaskError
+from worker.errors import Code, Problem, TaskError, over_limit
 from worker.media.plan import Format
 from worker.messages.fields import is_empty
 from worker.messages.task_message import FORMATS
@@ -45,7 +45,7 @@ def check_across(raw: Any, limits: LimitSettings, created_at: datetime) -> tuple
     snapshots = list(_snapshots(raw))
     problems = [*_source_problems(raw), *_notification_problems(raw)]
     if len(snapshots) > limits.entries:
-        what = f"{len(snapshots)} Snapshots entries; the most in a task is {limits.entries}"
+        what = over_limit(f"{len(snapshots)} Snapshots entries", "LIMITS__ENTRIES", limits.entries).message
         return [], [Problem("$.Targets", Code.LIMIT_EXCEEDED, what), *problems]
     source = _location(member(_first(member(raw, "Sources")), "URI"))
     scope = _Scope(source or _STAND_IN, string_tags(raw), created_at, limits)
@@ -81,7 +81,7 @@ def _notification_problems(raw: Any) -> Iterator[Problem]:
 def _number_problems(path: str, snapshot: Any, limits: LimitSettings) -> Iterator[Problem]:
     number = member(snapshot, "Number")
     if _is_count(number) and number > limits.frames_per_entry:
-        what = f"Number asks for more than {limits.frames_per_entry} images, the most of one entry"
+        what = over_limit("Number asks for more images", "LIMITS__FRAMES_PER_ENTRY", limits.frames_per_entry).message
         yield Problem(f"{path}.Number", Code.LIMIT_EXCEEDED, what)
     if member(snapshot, "Mode") != "average":
         return
