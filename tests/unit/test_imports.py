@@ -23,6 +23,8 @@ OWNERS = {
             "timeline",
             "decode",
             "decoder",
+            "finder",
+            "keyframes",
             "entry",
             "extent",
             "reads",

@@ -6,14 +6,16 @@ that time is dropped; where the container has a trustworthy index, a seek avoids
 wanted later tell what else is worth decoding, and whether to go on from here at all.
 """
 
-from bisect import bisect_left, bisect_right, insort
-from collections import deque
+from bisect import bisect_left
 from collections.abc import Sequence
 from fractions import Fraction
+from math import ceil
 
 from worker.media.access import Access
 from worker.media.container import Media, VideoPacket
 from worker.media.decoder import Held, Spoiled, SpoiledError
+from worker.media.shown import ShownTimes
+from worker.media.waiting import Waiting
 
 SEEK_AHEAD_S = Fraction(1, 2)
 """How far ahead a wanted time must lie for a seek; what is nearer is read through."""
@@ -26,27 +28,25 @@ class ReadAhead:
     """The packets of `media` from the start of the present run of decoding on.
 
     `timed` says that they carry times to be trusted: without, everything is decoded, in order, from the file's start.
-    `exact`, that each packet's time is that of a frame. `trusted` is what a start must be worth. `run_pts` is the time
-    of the keyframe that the run began at, None for a run from the file's start. A wanted time is given as the greatest
-    pts that counts as at or before it.
+    `exact`, that each packet's time is that of a frame. `trusted` is what a start must be worth; `origin_pts` the time
+    of the first frame, to be set before anything is sought. `run_pts` is the time of the keyframe that the run began
+    at, None for a run from the file's start. A wanted time is given as the greatest pts that counts as at or before it.
     """
 
     def __init__(self, media: Media, *, timed: bool, exact: bool, latest_pts: int | None = None) -> None:
         self.timed = timed
         self.trusted = Access.CLEAN
         self.run_pts: int | None = None
-        self.ended = False
-        self._exact = exact
+        self.origin_pts = 0
         self.wanted: Sequence[int] = (0,)
+        self._exact = exact
         self._more = True
         self._media = media
-        self._waiting: deque[Held] = deque()
-        self._waiting_bytes = 0
-        self._shown: list[int] = []  # the times of the run's frames, as far as read, in order
-        self._end = Fraction(0)
-        self._last_dts: int | None = None
+        self._waiting = Waiting()
+        self._shown = ShownTimes()
         self._indexed = media.seekable
         self._is_first = True
+        self._seek_ahead = ceil(SEEK_AHEAD_S / media.time_base)  # in ticks
         interval = media.shown_for(None)
         self._latest = None if latest_pts is None else latest_pts + interval  # about where the last frame ends
 
@@ -54,7 +54,7 @@ class ReadAhead:
         """Set the wanted times, of which the first is the next; with `more` later ones than those may follow."""
         self.wanted, self._more = wanted, more
         if wanted:
-            del self._shown[: max(bisect_right(self._shown, wanted[0]) - 2, 0)]
+            self._shown.forget_before(wanted[0])
 
     # --- where to start
 
@@ -62,20 +62,22 @@ class ReadAhead:
         """Go back to the file's first packet."""
         self._media.rewind()
         self._is_first = True
-        self.ended = False
-        self._begin([])
+        self.lose_place()
 
     def lose_place(self) -> None:
         """Note that the media was read elsewhere: whatever is wanted next needs another start."""
-        self.ended = False
+        self._shown.ended = False
         self._begin([])
 
-    def seek(self, limit: int, origin: int) -> bool:
+    @property
+    def _position(self) -> int:
+        return self.origin_pts if self._shown.last_dts is None else self._shown.last_dts
+
+    def seek(self, limit: int) -> bool:
         """Seek to the last clean keyframe at or before `limit` where that saves reading; tell whether a run begins."""
-        position = self._last_dts if self._last_dts is not None else origin
-        if limit <= position or not self._would_seek(self.wanted[0], limit, origin):
+        if limit <= self._position or not self._would_seek(self.wanted[0], limit):
             return False
-        start = self._find_start(limit, position)
+        start = self._find_start(limit, self._position)
         if start is None:
             self._indexed = False
             self.rewind()
@@ -83,24 +85,23 @@ class ReadAhead:
             self._begin([start])
         return True
 
-    def _would_seek(self, wanted: int, limit: int, origin: int) -> bool:
+    def _would_seek(self, wanted: int, limit: int) -> bool:
         """Tell whether a keyframe at or before `limit` is out of what is read, and so far ahead that a seek saves."""
-        position = self._last_dts if self._last_dts is not None else origin
-        if not self._indexed or not self.timed or self.ended:
+        if not self._indexed or not self.timed or self._shown.ended:
             return False
-        if (wanted - position) * self._media.time_base < SEEK_AHEAD_S:
+        if wanted - self._position < self._seek_ahead:
             return False
         entries = self._media.stream.index_entries
         found = entries.search_timestamp(limit)
-        return found < 0 or not self._media.index_read or entries[found].timestamp > position
+        return found < 0 or not self._media.index_read or entries[found].timestamp > self._position
 
-    def back_up(self, limit: int, origin: int) -> None:
+    def back_up(self, limit: int) -> None:
         """Begin a run at the last clean keyframe at or before `limit`, also where that was read past already."""
-        start = self._find_start(limit, min(origin, limit) - 1) if self._indexed and self.timed else None
+        start = self._find_start(limit, min(self.origin_pts, limit) - 1) if self._indexed and self.timed else None
         if start is None:
             self.rewind()
         else:
-            self.ended = False
+            self._shown.ended = False
             self._begin([start])
 
     def _find_start(self, limit: int, position: int) -> Held | None:
@@ -131,9 +132,7 @@ class ReadAhead:
     def _begin(self, packets: Sequence[Held]) -> None:
         """Begin a run: at the first of `packets`, or without at the file's first."""
         self._waiting.clear()
-        self._waiting_bytes = 0
         self._shown.clear()
-        self._last_dts = None
         self.run_pts = packets[0].packet.pts if packets else None
         for held in packets:
             self._hold(held)
@@ -147,7 +146,7 @@ class ReadAhead:
         times that cannot be trusted: one packet is read.
         """
         begun = self._begin_within(limit, anew=anew)
-        while not self.ended and self._waiting_bytes < BUFFER_BYTES:
+        while not self._shown.ended and self._waiting.size_bytes < BUFFER_BYTES:
             if self._waiting and (not self.timed or self._is_known(self.wanted[0])):
                 break
             held = self._read()
@@ -171,20 +170,16 @@ class ReadAhead:
 
     def take(self) -> Held | None:
         """Return the next packet to decode, None at the file's end."""
-        if not self._waiting and not self.ended:
+        if not self._waiting and not self._shown.ended:
             held = self._read()
             if held is not None:
                 self._hold(held)
-        if not self._waiting:
-            return None
-        held = self._waiting.popleft()
-        self._waiting_bytes -= held.packet.size
-        return held
+        return self._waiting.take() if self._waiting else None
 
     def _read(self) -> Held | None:
         packet = self._media.read()
         if packet is None:
-            self.ended = True
+            self._shown.ended = True
             return None
         if packet.pts is None and self.timed:
             raise SpoiledError(Spoiled.UNORDERED)
@@ -196,53 +191,41 @@ class ReadAhead:
 
     def _hold(self, held: Held) -> None:
         packet = held.packet
-        if packet.dts is not None:
-            self._last_dts = packet.dts
-        if packet.pts is not None and not packet.is_discard:
-            insort(self._shown, packet.pts)
-            if self._shown[-1] == packet.pts:
-                self._end = packet.pts + self._media.shown_for(packet.duration)
-        self._waiting.append(held)
-        self._waiting_bytes += packet.size
+        shown_pts = None if packet.is_discard else packet.pts
+        self._shown.note(packet.dts, shown_pts, self._media.shown_for(packet.duration))
+        self._waiting.put(held)
 
     # --- what packets tell
 
     def is_last(self, pts: int) -> bool:
         """Tell whether no frame is shown after the one at `pts`, where packets that were not taken may tell that."""
-        return self.ended and (not self._waiting or (self.end_pts is not None and self._shown[-1] == pts))
+        return self._shown.ended and (not self._waiting or (self.end_pts is not None and self._shown.is_last(pts)))
 
     @property
     def end_pts(self) -> Fraction | None:
         """Where the last frame ends, in ticks, once packets have shown that."""
-        return self._end if self.timed and self._exact and self.ended and self._shown else None
+        return self._shown.end if self.timed and self._exact else None
 
     @property
     def target(self) -> int | None:
         """The time of the frame at the wanted time, as far as packets tell."""
-        return self._target(self.wanted[0])
-
-    def _target(self, wanted: int) -> int | None:
-        place = bisect_right(self._shown, wanted)
-        return self._shown[place - 1] if place else None
+        return self._shown.target(self.wanted[0])
 
     @property
     def complete(self) -> bool:
         """Whether `target` is certain, and not the last frame's time."""
-        return self._exact and self._is_known(self.wanted[0]) and self.target not in {None, self._shown[-1]}
+        if not self._exact or not self._is_known(self.wanted[0]):
+            return False
+        target = self.target
+        return target is not None and not self._shown.is_last(target)
 
     @property
     def doubled(self) -> bool:
         """Whether several frames are at the time of `target`, or so their packets say."""
-        place = bisect_right(self._shown, self.wanted[0])
-        return self.timed and self._exact and place > 1 and self._shown[place - 2] == self._shown[place - 1]
+        return self.timed and self._exact and self._shown.is_doubled(self.wanted[0])
 
     def _is_known(self, wanted: int) -> bool:
-        """Tell whether no packet that is still to be read can belong at or before a time."""
-        return (
-            self.timed
-            and bool(self._shown)
-            and (self.ended or (self._last_dts is not None and self._last_dts > wanted))
-        )
+        return self.timed and self._shown.is_known(wanted)
 
     def needs(self, pts: int) -> bool:
         """Tell whether the frame of a packet may be wanted itself, for which it may have to read on."""
@@ -252,14 +235,14 @@ class ReadAhead:
         if place == len(self.wanted):
             return self._more
         wanted = self.wanted[place]
-        while not self._is_known(wanted) and self._waiting_bytes < BUFFER_BYTES:
+        while not self._is_known(wanted) and self._waiting.size_bytes < BUFFER_BYTES:
             held = self._read()
             if held is None:
                 break
             self._hold(held)
-        return not self._is_known(wanted) or pts == self._target(wanted)
+        return not self._is_known(wanted) or pts == self._shown.target(wanted)
 
-    def is_parting(self, origin: int) -> bool:
+    def is_parting(self) -> bool:
         """Tell whether nothing more is to be sent to the decoder before it starts anew.
 
         Then what is wanted now was taken, and what is wanted next begins at another start, or there is no such thing,
@@ -267,17 +250,17 @@ class ReadAhead:
         """
         for wanted in self.wanted:
             if not self.is_taken(wanted):
-                return wanted != self.wanted[0] and (self._is_past(wanted) or self._starts_anew(wanted, origin))
+                return wanted != self.wanted[0] and (self._is_past(wanted) or self._starts_anew(wanted))
         return not self._more
 
     def is_taken(self, wanted: int) -> bool:
         """Tell whether all that the frame at a time needs was taken in this run."""
-        target = self._target(wanted)
+        target = self._shown.target(wanted)
         if target is None or not self._is_known(wanted):
             return False
         if not self._exact:
             return all(held.packet.pts is not None and held.packet.pts > wanted for held in self._waiting)
-        return all(held.packet.pts != target for held in self._waiting)
+        return not self._waiting.has(target)
 
     def _is_past(self, wanted: int) -> bool:
         """Tell whether a time surely, or by the index probably, lies past the end."""
@@ -285,12 +268,12 @@ class ReadAhead:
             return True
         return self.end_pts is not None and wanted >= self.end_pts
 
-    def _starts_anew(self, wanted: int, origin: int) -> bool:
-        if self._would_seek(wanted, wanted, origin):
+    def _starts_anew(self, wanted: int) -> bool:
+        if self._would_seek(wanted, wanted):
             return True
         if any(held.access and self._is_start(held, wanted) for held in self._waiting):
             return True
-        while not self._is_known(wanted) and self._waiting_bytes < BUFFER_BYTES:
+        while not self._is_known(wanted) and self._waiting.size_bytes < BUFFER_BYTES:
             held = self._read()
             if held is None:
                 break

@@ -20,11 +20,10 @@ import av
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 
-from worker.errors import Code, TaskError
 from worker.media.access import Access
+from worker.media.budget import Budget
 from worker.media.clock import BestEffort
 from worker.media.container import DISCONTINUOUS, Media, VideoPacket
-from worker.media.plan import Limits
 from worker.media.presentation import coded_aspect
 
 REMEMBERED = 256
@@ -79,13 +78,12 @@ class SpoiledError(Exception):
 class Decoder:
     """Decodes the video stream of `media`. Good frames wait in `ready`, in the order they are shown."""
 
-    def __init__(self, media: Media, limits: Limits) -> None:
+    def __init__(self, media: Media, budget: Budget) -> None:
         self.ready: deque[VideoFrame] = deque()
-        self.decoded = 0
         self.damaged = 0
         self.drained = False
         self._media = media
-        self._limits = limits
+        self._budget = budget
         progressive = self._context.field_order in (0, 1)  # unknown is mostly progressive
         self._skips = progressive
         self._best_effort: BestEffort | None = None
@@ -147,7 +145,7 @@ class Decoder:
         if packet.is_corrupt and self._media.format_name not in DISCONTINUOUS:
             self._damage(sent)  # it is cut short, which some decoders do not notice
             return
-        self._count(1)
+        self._budget.spend()
         self._decode(packet, sent)
 
     def _stop_skipping(self) -> None:
@@ -227,14 +225,6 @@ class Decoder:
             if frames and not any(frame.is_corrupt for frame in frames):
                 raise SpoiledError(Spoiled.IRREGULAR)
 
-    def _count(self, frames: int) -> None:
-        self.decoded += frames
-        if self.decoded > self._limits.max_decoded_frames:
-            limit = self._limits.max_decoded_frames
-            raise TaskError(
-                Code.LIMIT_EXCEEDED, f"more than {limit} frames would have to be decoded (max_decoded_frames)"
-            )
-
     def _accept(self, frame: VideoFrame) -> None:
         if frame.interlaced_frame:
             self._stop_skipping()  # the fields of a picture may be packets of their own
@@ -276,7 +266,7 @@ class Decoder:
         """Decode the first of `packets`, and further fields of its picture, with nothing before; None if that fails."""
         frames: list[VideoFrame] = []
         sent = packets[0].opaque = Sent(self._run, packets[0].pts, Access.ALONE, first=False)
-        self._count(1)
+        self._budget.spend()
         with suppress(av.error.FFmpegError):
             for packet in (*packets, None):
                 frames += self._context.decode(packet)

@@ -53,7 +53,7 @@ class JoinedReader:
         self._runs = runs
         self._number = first_live(runs)
         self._offset_s = sum((run.length_s for run in runs[: self._number]), Fraction(0))
-        self._decoded_before = self._damaged_before = 0
+        self._damaged_before = 0
         self._dead = set(range(self._number))
         self._given = self._media = media
         self._landed = False
@@ -62,8 +62,8 @@ class JoinedReader:
 
     @property
     def decoded(self) -> int:
-        """Frames decoded so far."""
-        return self._decoded_before + self._reader.decoded
+        """Frames decoded so far, for whatever reason."""
+        return self._run.budget.spent
 
     @property
     def damaged(self) -> int:
@@ -194,7 +194,6 @@ class JoinedReader:
         media.packets_read += self._media.packets_read
         media.read_errors += self._media.read_errors
         media.seeks += self._media.seeks + 1
-        self._decoded_before += self._reader.decoded
         self._damaged_before += self._reader.damaged
         self.close()
         self._media = media

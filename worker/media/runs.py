@@ -16,6 +16,7 @@ from typing import BinaryIO, cast
 
 from worker.errors import Code, TaskError
 from worker.media.access import Access
+from worker.media.budget import Budget
 from worker.media.container import Media, VideoPacket
 from worker.media.decode import TOLERANCE_S, FrameReader
 from worker.media.plan import Limits
@@ -36,10 +37,11 @@ rounding, together less than a jump of the clock that `Continuity` takes out.
 
 def runs_of(file: BinaryIO, limits: Limits, *, segmented: bool) -> tuple[Run, ...]:
     """Split a source into its runs; `segmented` says that it has the layout of `worker.media.segments`."""
+    budget = Budget(limits)
     if not segmented:
-        return (Run(file, limits),)
+        return (Run(file, limits, budget),)
     groups = groupby(read_table(file), lambda segment: segment.run)
-    return tuple(Run(file, limits, tuple(segments)) for _, segments in groups)
+    return tuple(Run(file, limits, budget, tuple(segments)) for _, segments in groups)
 
 
 class SegmentMedia(Media):
@@ -103,11 +105,12 @@ class SegmentMedia(Media):
 class Run:
     """One run of a source; `segments` is empty for a file that is one piece. Times are seconds from its first frame.
 
-    `trusted` is what a packet must be worth to start at it amid the run.
+    `trusted` is what a packet must be worth to start at it amid the run; `budget` counts what is decoded of all runs.
     """
 
-    def __init__(self, file: BinaryIO, limits: Limits, segments: Sequence[Segment] = ()) -> None:
+    def __init__(self, file: BinaryIO, limits: Limits, budget: Budget, segments: Sequence[Segment] = ()) -> None:
         self.trusted = Access.CLEAN
+        self.budget = budget
         self._file = file
         self._limits = limits
         self._segments = segments
@@ -131,7 +134,7 @@ class Run:
         if self._origin_pts is None:
             self._timed = has_order(media)
             self._origin_pts = first_pts(media)
-        reader = FrameReader(media, self._limits, self._origin_pts)
+        reader = FrameReader(media, self._limits, self._origin_pts, self.budget)
         self._origin_pts = reader.origin_pts
         return reader
 
