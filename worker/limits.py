@@ -4,7 +4,7 @@ No message can raise any of them. Knows nothing of how each is kept.
 """
 
 import os
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -50,6 +50,11 @@ class Pool(Section):
         64 * MIB, ge=MIB, description="Encoded images of one task waiting for upload; more pauses its decoder."
     )
     cache_bytes: int = Field(64 * MIB, ge=4 * MIB, description="Source bytes kept in memory per running task.")
+    sandbox: Literal["required", "best_effort", "off"] = Field(
+        "best_effort",
+        description="What holds a decoder that a file has taken over: `best_effort` what the kernel has of Landlock "
+        "and seccomp, `required` both or no start, `off` neither.",
+    )
 
     @model_validator(mode="after")
     def _hard_after_soft(self) -> Self:

@@ -14,7 +14,7 @@ async def main() -> None:
         aclosing(pool.capture(make_plan(), MemorySource.command(do="spin_in_c"))) as events,
     ):
         await anext(events)
-        print(*pool.pids(), pool._server.pid, flush=True)  # noqa: T201  the test reads it
+        print(*pool.pids(), pool._spawner.server_pid, flush=True)  # noqa: T201  the test reads it
         await asyncio.Event().wait()
 
 

@@ -264,7 +264,7 @@ async def test_an_idle_decoder_that_dies_is_replaced_before_a_task_comes(caplog,
 async def test_decoders_lost_with_the_fork_server_are_replaced_before_a_task_comes():
     async with make_pool(slots=2) as pool:
         forked = Forked(pool)
-        os.kill(pool._server.pid, signal.SIGKILL)
+        os.kill(pool._spawner.server_pid, signal.SIGKILL)
         fresh = {await forked.next(), await forked.next()}
         await asyncio.gather(*(slot.starting for slot in pool._slots))
         assert set(pool.pids()) == fresh
@@ -482,7 +482,7 @@ async def test_a_killed_fork_server_takes_its_decoders_along_and_is_restarted():
         before = pool.pids()
         async with aclosing(pool.capture(make_plan(), MemorySource.command(do="spin_in_c"))) as events:
             await anext(events)
-            os.kill(pool._server.pid, signal.SIGKILL)
+            os.kill(pool._spawner.server_pid, signal.SIGKILL)
             with pytest.raises(TaskError, match="lost with its fork server") as caught:
                 await anext(events)
             assert (caught.value.code, caught.value.retryable) == (Code.INTERNAL_ERROR, True), "the task did nothing"
@@ -500,7 +500,7 @@ async def test_a_decoder_that_cannot_be_started_is_no_crash_of_the_task(monkeypa
     """What the fork server does when the machine has no process left, in this process instead of its own."""
     worker_end, server_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     worker_end.setblocking(False)
-    forkserver = forkserver_module.ForkServer(server_end, capture=None, data_limit_bytes=0)
+    forkserver = forkserver_module.ForkServer(server_end, capture=None, data_limit_bytes=0, sandbox=False)
 
     def refuse():
         raise BlockingIOError(errno.EAGAIN, "no more processes")
@@ -548,7 +548,8 @@ async def test_limits_are_kept_while_no_file_can_be_opened(monkeypatch):
 
 
 async def test_what_a_crashed_decoder_had_started_dies_with_it():
-    async with make_pool() as pool, aclosing(pool.capture(make_plan(), MemorySource.command(do="spawn"))) as events:
+    pool = make_pool(sandbox="off")  # inside, nothing can be started
+    async with pool, aclosing(pool.capture(make_plan(), MemorySource.command(do="spawn"))) as events:
         image = await anext(events)
         with pytest.raises(TaskError, match="SIGABRT"):
             await anext(events)
@@ -557,7 +558,7 @@ async def test_what_a_crashed_decoder_had_started_dies_with_it():
 
 async def test_closing_the_pool_leaves_no_process():
     async with make_pool(slots=2) as pool:
-        pids = [*pool.pids(), pool._server.pid]
+        pids = [*pool.pids(), pool._spawner.server_pid]
     for pid in pids:
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
@@ -598,7 +599,7 @@ async def test_the_decoder_has_no_credentials_no_descriptors_and_little_rights(m
     reader, writer = os.pipe()
     os.set_inheritable(writer, True)
     try:
-        async with make_pool(slots=2) as pool:
+        async with make_pool(slots=2, sandbox="off") as pool:  # inside, it could not be told
             image, _ = await run(pool, do="tell")
     finally:
         os.close(reader)

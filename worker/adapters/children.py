@@ -11,7 +11,7 @@ import sys
 from asyncio.subprocess import DEVNULL, Process, create_subprocess_exec
 from collections import deque
 from pathlib import Path
-from signal import SIGKILL, Signals
+from signal import SIGKILL, SIGSYS, Signals
 
 from worker.adapters import wire
 from worker.adapters.forkserver import NOTICE, REQUEST, Notice
@@ -97,6 +97,8 @@ class Child:
             return "was lost with its fork server"
         if code == -SIGKILL:
             return "was killed by SIGKILL: by the kernel if memory ran out, otherwise by hand"
+        if code == -SIGSYS:
+            return "was killed by SIGSYS: it made a system call that only a hijacked decoder makes"
         return f"was killed by {Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
 
     def kill(self) -> None:
@@ -121,14 +123,14 @@ class ForkServer:
         asyncio.get_running_loop().add_reader(control, self._take_notice)
 
     @classmethod
-    async def start(cls, function: str, data_limit_bytes: int) -> "ForkServer":
+    async def start(cls, function: str, data_limit_bytes: int, *, sandbox: bool) -> "ForkServer":
         """Start the process. It imports `function`, a dotted `module:name`, once for all its children."""
         mine, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with its:
             mine.setblocking(False)  # noqa: FBT003  the argument has no name
             process = await create_subprocess_exec(
                 *(sys.executable, "-P", "-m", "worker.adapters.forkserver"),
-                *(str(its.fileno()), function, str(data_limit_bytes)),
+                *(str(its.fileno()), function, str(data_limit_bytes), "on" if sandbox else "off"),
                 pass_fds=[its.fileno()],
                 env=_environment(),
                 stdin=DEVNULL,

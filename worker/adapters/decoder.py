@@ -179,10 +179,9 @@ def _on_alarm(_signal: int, frame: FrameType | None) -> None:
     raise SoftTimeLimitError
 
 
-def serve(sock: socket.socket, capture: Capture) -> NoReturn:
+def serve(channel: Channel, capture: Capture) -> NoReturn:
     """Run captures one after the other until the parent closes its end, which ends the process."""
     signal.signal(signal.SIGALRM, _on_alarm)
-    channel = Channel(sock)
     while True:
         request = channel.receive()
         if not isinstance(request, wire.Begin):

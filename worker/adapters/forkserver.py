@@ -1,16 +1,14 @@
 """The fork server: a small process that has imported the decoder and forks one child per request.
 
-Run as `python -m worker.adapters.forkserver CONTROL_FD MODULE:FUNCTION DATA_LIMIT_BYTES` with a clean environment, so
-that no child ever holds a credential. Single-threaded, since only then forking is safe. It is the only one to kill
-and reap children, so that a signal never meets a process id that was given to someone else. When the worker goes
-away, so do the children; when the fork server does, the kernel kills them.
+Run as `python -m worker.adapters.forkserver CONTROL_FD MODULE:FUNCTION DATA_LIMIT_BYTES on|off`, the last for the
+sandbox, with a clean environment, so that no child ever holds a credential. Single-threaded, since only then forking
+is safe. It is the only one to kill and reap children, so that a signal never meets a process id that was given to
+someone else. When the worker goes away, so do the children; when the fork server does, the kernel kills them.
 """
 
-import ctypes
 import gc
 import importlib
 import os
-import resource
 import selectors
 import signal
 import socket
@@ -18,16 +16,13 @@ import struct
 import sys
 import traceback
 from enum import IntEnum
-from pathlib import Path
 from typing import NoReturn
 
-from worker.adapters import decoder
+from worker.adapters import cage, decoder
+from worker.adapters.wire import Ready
 
 REQUEST = struct.Struct("<i")  # a process id to kill, or 0, with a socket attached: fork a child that serves it
 NOTICE = struct.Struct("<iii")  # what happened, process id, and exit code or errno
-CHILD_SOCKET_FD = 3
-MAX_OPEN_FILES = 32  # for what libraries import late
-PR_SET_PDEATHSIG, PR_SET_NO_NEW_PRIVS = 1, 38
 
 
 class Notice(IntEnum):
@@ -41,8 +36,11 @@ class Notice(IntEnum):
 class ForkServer:
     """Forks, kills and reaps children as the worker at the other end of `control` asks."""
 
-    def __init__(self, control: socket.socket, capture: decoder.Capture, data_limit_bytes: int) -> None:
+    def __init__(
+        self, control: socket.socket, capture: decoder.Capture, data_limit_bytes: int, *, sandbox: bool
+    ) -> None:
         self._control = control
+        self._sandbox = sandbox
         self._capture = capture
         self._data_limit_bytes = data_limit_bytes
         self._pidfds: dict[int, int] = {}
@@ -85,7 +83,7 @@ class ForkServer:
             self._control.send(NOTICE.pack(Notice.REFUSED, 0, error.errno or 0))
             return
         if pid == 0:
-            _become_child(descriptor, server_pid, self._capture, self._data_limit_bytes)
+            self._become_child(descriptor, server_pid)
         os.close(descriptor)
         os.setpgid(pid, pid)  # here and not in the child: from now on it can be killed with all it started
         self._pidfds[pid] = os.pidfd_open(pid)
@@ -100,53 +98,23 @@ class ForkServer:
         os.close(pidfd)
         self._control.send(NOTICE.pack(Notice.EXITED, pid, os.waitstatus_to_exitcode(status)))
 
-
-def _become_child(descriptor: int, server_pid: int, capture: decoder.Capture, data_limit_bytes: int) -> NoReturn:
-    """Serve the socket as a decoder process; never returns into the fork server's code."""
-    try:
-        _confine(descriptor, server_pid, data_limit_bytes)
-        decoder.serve(socket.socket(fileno=CHILD_SOCKET_FD), capture)
-    except BaseException:  # noqa: BLE001  whatever it was, this process must not go on as a second fork server
-        traceback.print_exc()
-        sys.stderr.flush()
-    finally:
-        os._exit(1)
-
-
-def _confine(descriptor: int, server_pid: int, data_limit_bytes: int) -> None:
-    """Give up what a decoder does not need, before it sees an untrusted byte.
-
-    The limit on data is the net under the parent's sampling: unlike the one on address space, it does not count
-    what allocators and threads reserve without using it.
-    """
-    _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != server_pid:
-        os._exit(1)
-    os.dup2(descriptor, CHILD_SOCKET_FD, inheritable=False)
-    os.closerange(CHILD_SOCKET_FD + 1, 1 + max(int(path.name) for path in Path("/proc/self/fd").iterdir()))
-    Path("/proc/self/oom_score_adj").write_text("1000", "ascii")  # the kernel shall take a child, never the worker
-    for limit, value in (
-        (resource.RLIMIT_CORE, 0),
-        (resource.RLIMIT_FSIZE, 0),
-        (resource.RLIMIT_NOFILE, MAX_OPEN_FILES),
-        (resource.RLIMIT_DATA, data_limit_bytes),
-    ):
-        hard = resource.getrlimit(limit)[1]
-        value = value if hard == resource.RLIM_INFINITY else min(value, hard)  # noqa: PLW2901
-        resource.setrlimit(limit, (value, value))
-    _prctl(PR_SET_NO_NEW_PRIVS, 1)
-
-
-def _prctl(option: int, argument: int) -> None:
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(option, argument, 0, 0, 0) != 0:
-        error = ctypes.get_errno()
-        raise OSError(error, f"prctl({option}, {argument}): {os.strerror(error)}")
+    def _become_child(self, descriptor: int, server_pid: int) -> NoReturn:
+        """Serve the socket as a decoder process; never returns into the fork server's code."""
+        try:
+            cage.confine(descriptor, server_pid, self._data_limit_bytes)
+            channel = decoder.Channel(socket.socket(fileno=cage.SOCKET_FD))
+            channel.send(cage.shut() if self._sandbox else Ready(0, seccomp=False))
+            decoder.serve(channel, self._capture)
+        except BaseException:  # noqa: BLE001  whatever it was, this process must not go on as a second fork server
+            traceback.print_exc()
+            sys.stderr.flush()
+        finally:
+            os._exit(1)
 
 
 def main() -> None:
     """Import what the children need, then serve."""
-    control_fd, function, data_limit_bytes = sys.argv[1:]
+    control_fd, function, data_limit_bytes, sandbox = sys.argv[1:]
     # Signals to the service's process group or cgroup are the parent's to act on: it drains with its decoders alive.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -154,7 +122,7 @@ def main() -> None:
     capture = getattr(importlib.import_module(module), name)
     gc.freeze()  # keeps the collector from writing to, and so copying, the pages that children share
     control = socket.socket(fileno=int(control_fd))
-    ForkServer(control, capture, int(data_limit_bytes)).serve()
+    ForkServer(control, capture, int(data_limit_bytes), sandbox=sandbox == "on").serve()
 
 
 if __name__ == "__main__":

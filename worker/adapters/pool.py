@@ -18,9 +18,10 @@ from typing import Self
 
 from worker import settings
 from worker.adapters import wire
-from worker.adapters.children import Child, ForkServer
+from worker.adapters.children import Child
 from worker.adapters.decoder_slot import IDLE, Slot
 from worker.adapters.parts import Begun, run_parts
+from worker.adapters.spawner import Spawner
 from worker.adapters.turns import Claim, Turns
 from worker.errors import Code, TaskError
 from worker.media.parts import are_sound
@@ -29,7 +30,6 @@ from worker.ports import ByteSource
 
 SAMPLE_S = 0.5
 RECYCLE_SHARE = 0.6  # of the memory limit, held by an idle decoder
-DATA_HEADROOM_BYTES = 2**30  # between the limit that is sampled and the one that the kernel keeps
 
 log = logging.getLogger(__name__)
 
@@ -50,11 +50,9 @@ class DecoderPool:
         self.restarts: Counter[str] = Counter()
         self.max_rss_bytes = 0
         self._limits = limits
-        self._function = function
         self._slots: list[Slot] = []
         self._turns = Turns()
-        self._server_lock = asyncio.Lock()
-        self._server: ForkServer | None = None
+        self._spawner = Spawner(limits, function)
         self._watchers: list[asyncio.Task[None]] = []
         self._deaths = asyncio.Event()
         self._closing = False
@@ -90,8 +88,7 @@ class DecoderPool:
         for task in tasks:
             task.cancel()
         outcomes = await asyncio.gather(*tasks, return_exceptions=True)
-        if self._server is not None:
-            await self._server.close()  # captures that still run see their decoders die
+        await self._spawner.close()  # captures that still run see their decoders die
         for outcome in outcomes:
             if isinstance(outcome, Child):
                 outcome.close()
@@ -183,7 +180,7 @@ class DecoderPool:
                 slot.leaving = "timeout" if message.code == Code.TIMEOUT else "recycled"
                 cause = DecoderTraceback(message.traceback) if message.traceback else None
                 raise TaskError(message.code, message.message, retryable=message.retryable) from cause
-            case wire.Started():
+            case wire.Started() | wire.Ready():
                 raise self._garbage(slot, "a second start")
             case Image() if not 0 <= message.entry < len(plan.entries):
                 raise self._garbage(slot, f"an image of entry {message.entry} of {len(plan.entries)}")
@@ -253,14 +250,7 @@ class DecoderPool:
             slot.starting = asyncio.create_task(self._fork())
 
     async def _fork(self) -> Child:
-        """Start a child, and the fork server before it if there is none."""
-        async with self._server_lock:
-            if self._server is None or self._server.lost:
-                if self._server is not None:
-                    await self._server.close()
-                limit = self._limits.memory_bytes + DATA_HEADROOM_BYTES
-                self._server = await ForkServer.start(self._function, limit)
-        child = await self._server.fork()
+        child = await self._spawner.spawn()
         child.exited.add_done_callback(lambda _: self._deaths.set())
         return child
 

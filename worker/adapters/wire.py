@@ -47,8 +47,19 @@ class Block:
 
 
 @dataclass(frozen=True, slots=True)
+class Ready:
+    """From the decoder, before it hears anything: what holds it, with 0 and False where its kernel has no such thing.
+
+    `landlock_abi` is the version of Landlock, `seccomp` whether system calls are filtered.
+    """
+
+    landlock_abi: int
+    seccomp: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Started:
-    """From the decoder, first of all: whatever goes wrong from now on, the task may have done it."""
+    """From the decoder, first of each capture: whatever goes wrong from now on, the task may have done it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +92,7 @@ class Failure:
 
 
 ToDecoder = Begin | Block
-FromDecoder = Started | Read | Expect | Image | Progress | Cuts | Report | Failure
+FromDecoder = Ready | Started | Read | Expect | Image | Progress | Cuts | Report | Failure
 
 
 def pack(message: ToDecoder | FromDecoder) -> tuple[bytes, bytes]:

@@ -10,12 +10,17 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 import simplejpeg
+from PIL import AvifImagePlugin, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 from PIL import Image as PillowImage
 
 from worker.errors import Code, TaskError
 from worker.media.plan import Format
 
 Pixels = npt.NDArray[np.uint8]
+
+# Pillow would import these with the first image, but in a decoder's sandbox nothing can be imported any more.
+PLUGINS: Final = (AvifImagePlugin, JpegImagePlugin, PngImagePlugin, WebPImagePlugin)
+PillowImage.preinit()
 
 # What the formats' headers can say; AVIF's is that of the AV1 sequence header.
 MAX_SIDE: Final = {Format.JPG: 65_500, Format.PNG: 2**31 - 1, Format.WEBP: 16_383, Format.AVIF: 65_536}

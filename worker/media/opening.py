@@ -8,6 +8,9 @@ from contextlib import suppress
 from typing import BinaryIO
 
 import av
+import av.subtitles.codeccontext  # PyAV imports these when it meets a stream of their kind,
+import av.subtitles.stream  # but in a decoder's sandbox nothing can be imported any more
+import av.subtitles.subtitle
 from av.container import InputContainer
 
 from worker.errors import Code, TaskError, over_limit
