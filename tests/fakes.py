@@ -182,6 +182,8 @@ class MemoryBroker:
     parked: list[tuple[str, str, MemoryDelivery]] = field(default_factory=list)
     delivered: int = 0
     consuming: bool = True
+    connected: bool = True
+    paused: asyncio.Event = field(default_factory=asyncio.Event)
     inbox: "asyncio.Queue[MemoryDelivery | None]" = field(default_factory=asyncio.Queue)
 
     async def deliveries(self) -> AsyncGenerator[MemoryDelivery, None]:

@@ -3,7 +3,7 @@
 from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
-from time import perf_counter
+from time import monotonic, perf_counter
 
 from worker import logs
 from worker.attempt import Attempt, capture_plan, outputs
@@ -11,6 +11,7 @@ from worker.errors import Code, TaskError, over_limit
 from worker.media.plan import Image, Progress, Report
 from worker.messages import Running, build_result
 from worker.metrics import STAGES, Metrics, code_label
+from worker.outage import Outages
 from worker.ports import BrokerLostError, DecoderPool, ObjectInfo, ObjectStore, SourceOpener
 from worker.settings import Settings
 from worker.task import Canceled, Completed, Failed, Outcome, Postponed, RetryPolicy
@@ -33,6 +34,7 @@ class Execution:
         teller: Teller,
         settings: Settings,
         metrics: Metrics,
+        outages: Outages,
     ) -> None:
         self._store = store
         self._open_source = open_source
@@ -40,11 +42,13 @@ class Execution:
         self._teller = teller
         self._settings = settings
         self._metrics = metrics
+        self._outages = outages
         retry = settings.retry
         self._policy = RetryPolicy(retry.delays_s, retry.max_attempts, retry.crash_attempts)
 
     async def attempt(self, attempt: Attempt) -> Outcome:
         """Run the task once and judge what became of it."""
+        started_s = monotonic()
         try:
             return await self._extended(attempt, await self._capture(attempt))
         except BrokerLostError:
@@ -54,15 +58,18 @@ class Execution:
         except Exception as error:
             log.exception("unexpected error")
             failure = TaskError(Code.INTERNAL_ERROR, f"unexpected {type(error).__name__}", retryable=True)
-        return await self._judged(attempt, failure)
+        return await self._judged(attempt, failure, started_s)
 
-    async def _judged(self, attempt: Attempt, error: TaskError) -> Outcome:
+    async def _judged(self, attempt: Attempt, error: TaskError, started_s: float) -> Outcome:
         """Decide between another attempt and failure; a failure lists what was stored all the same."""
         decoders = error.__cause__ if error.code == Code.INTERNAL_ERROR else None
         log.warning(
             "attempt failed", code=error.code, error=error.message, retryable=error.retryable, exc_info=decoders
         )
         self._metrics.failures.labels(code_label(error.code)).inc()
+        if error.code == Code.STORAGE_UNAVAILABLE and error.retryable and await self._outages.explains(started_s):
+            log.info("the store as a whole was out of reach, so this costs no attempt")
+            return Postponed(error, self._policy.delays_s[0], attempt.task.attempt, attempt.task.crashes)
         outcome = self._policy.judge(error, attempt.task.attempt, attempt.task.crashes)
         if isinstance(outcome, Postponed):
             return outcome

@@ -15,6 +15,7 @@ from worker.messages import build_result, identify, invalid_message_event, parse
 from worker.messages.headers import ATTEMPT, CRASHES, CREATED, trace
 from worker.messages.record import CancelRequest, Record, digest, ending, used_for_another, write_about
 from worker.metrics import Metrics, code_label
+from worker.outage import NoOutages, Outages
 from worker.ports import Announcer, BrokerLostError, DecoderPool, Delivery, ObjectStore, SourceOpener
 from worker.records import Found, NoRecords, Records, RecordsLostError
 from worker.settings import Settings
@@ -40,6 +41,7 @@ class Handler:
         settings: Settings,
         metrics: Metrics,
         records: Records | None = None,
+        outages: Outages | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._store = store
@@ -52,6 +54,7 @@ class Handler:
             teller=self._teller,
             settings=settings,
             metrics=metrics,
+            outages=outages or NoOutages(),
         )
         self._settings = settings
         self._metrics = metrics

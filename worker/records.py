@@ -16,6 +16,7 @@ from typing import Protocol, TypeVar
 from worker import logs
 from worker.errors import Code, TaskError
 from worker.messages.record import CancelRequest, Record, read_record, write_record
+from worker.outage import NoOutages, Outages
 from worker.ports import ObjectStore
 from worker.task import Location, Task
 
@@ -66,11 +67,13 @@ class Records(Protocol):
 class StoredRecords:
     """Records as objects below `place`: the work of all workers, for good. Implements `Records`.
 
-    `hold_s` is how long a task waits for the store at a time. Usable after `prepare`.
+    `hold_s` is how long a task waits for the store at a time; `outages` is asked whether others have to wait too, and
+    so have no work begun. Usable after `prepare`.
     """
 
-    def __init__(self, store: ObjectStore, place: Location, hold_s: float) -> None:
+    def __init__(self, store: ObjectStore, place: Location, hold_s: float, outages: Outages | None = None) -> None:
         self._store = store
+        self._outages = outages or NoOutages()
         self._place = place
         self._hold_s = hold_s
         self._creates = self._replaces = True
@@ -123,7 +126,8 @@ class StoredRecords:
 
     async def _held(self, request: Callable[[], Awaitable[_T]]) -> _T:
         """Ask the store until it answers, with growing random pauses, or until the task cannot wait longer."""
-        deadline = monotonic() + self._hold_s
+        started_s = monotonic()
+        deadline = started_s + self._hold_s
         bound_s = FIRST_PAUSE_S
         while True:
             try:
@@ -134,6 +138,7 @@ class StoredRecords:
                     what = f"the worker's records are out of reach, so the task waits: {error.message}"
                     raise RecordsLostError(Code.STORAGE_UNAVAILABLE, what, retryable=True) from error
                 log.warning("the task waits for the store of records", pause_s=round(pause_s, 1), error=error.message)
+                await self._outages.explains(started_s)
             await asyncio.sleep(pause_s)
             bound_s = min(bound_s * 2, LONGEST_PAUSE_S)
 

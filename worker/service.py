@@ -21,6 +21,7 @@ from worker.health import serve_health
 from worker.media.container import ffmpeg_version
 from worker.metrics import Metrics
 from worker.openers import open_store, opener
+from worker.outage import StoreOutages
 from worker.ports import BrokerLostError
 from worker.records import NoRecords, Records, StoredRecords
 from worker.refusals import Refusals
@@ -80,6 +81,7 @@ async def _start(settings: Settings, stack: AsyncExitStack, draining: asyncio.Ev
     await stack.enter_async_context(broker)
     # Under load RabbitMQ may answer the declaration of a quorum queue by closing the connection (541).
     await persist(lambda _: broker.prepare(), settings.amqp.startup_deadline_s)
+    outages = await stack.enter_async_context(StoreOutages(store.check, broker.paused))
     handler = Handler(
         store=store,
         open_source=opener(settings, store),
@@ -87,7 +89,8 @@ async def _start(settings: Settings, stack: AsyncExitStack, draining: asyncio.Ev
         announcer=broker,
         settings=settings,
         metrics=metrics,
-        records=await _records(settings, stack, metrics.observe_request),
+        records=await _records(settings, stack, metrics.observe_request, outages),
+        outages=outages,
     )
     await stack.enter_async_context(_obeying(broker, handler))
     await broker.start_consuming(settings.pool.slots)
@@ -134,14 +137,14 @@ async def _receive(broker: Broker, handler: Refusals) -> None:
             group.create_task(handler.handle(delivery))
 
 
-async def _records(settings: Settings, stack: AsyncExitStack, on_request: OnRequest) -> Records:
+async def _records(settings: Settings, stack: AsyncExitStack, on_request: OnRequest, outages: StoreOutages) -> Records:
     """Open the records through a store of their own, in which nothing else may be touched."""
     place = place_of(settings.records.uri)
     if place is None:
         return NoRecords()
     allowed = AllowedBuckets((place.bucket,), (place.bucket,))
     store = await stack.enter_async_context(open_store(settings, on_request, allowed))
-    records = StoredRecords(store, place, settings.records.hold_s)
+    records = StoredRecords(store, place, settings.records.hold_s, outages)
     await _usable(records.prepare, settings.amqp.startup_deadline_s)
     return records
 
@@ -165,10 +168,10 @@ async def _obeying(broker: Broker, handler: Handler) -> AsyncIterator[None]:
 
 
 async def _supervise(broker: Broker, deadline_s: float) -> None:
-    """Return when nothing could be consumed for `deadline_s`."""
+    """Return when nothing could be consumed for `deadline_s`; what the store's outage pauses does not count."""
     last = monotonic()
     while monotonic() - last < deadline_s:
-        if broker.consuming:
+        if broker.consuming or (broker.paused.is_set() and broker.connected):
             last = monotonic()
         await asyncio.sleep(SUPERVISE_S)
 
@@ -191,6 +194,7 @@ async def _not_ready(broker: Broker, pool: DecoderPool, draining: asyncio.Event)
     facts = {
         "draining": draining.is_set(),
         "no connection to the broker": not broker.connected,
+        "the store is out of reach": broker.paused.is_set(),
         "not consuming": not broker.consuming,
         "the broker takes no publications": broker.consuming and await broker.blocked(),
         "no decoder process": pool.workers == 0,
@@ -205,6 +209,7 @@ def watch_gauges(metrics: Metrics, pool: DecoderPool, broker: Broker) -> None:
     metrics.watch("decoder_max_rss_bytes", "Resident memory of the largest decoder.", lambda: pool.max_rss_bytes)
     metrics.watch("amqp_connected", "Whether both connections to the broker are up.", lambda: broker.connected)
     metrics.watch("consuming", "Whether the broker sends tasks.", lambda: broker.consuming)
+    metrics.watch("store_outage", "Whether work is paused, as the store is out of reach.", broker.paused.is_set)
     metrics.watch("amqp_reconnects", "Connections to the broker that were restored.", lambda: broker.counts.reconnects)
     metrics.watch("acks_lost", "Acknowledgements that a lost connection swallowed.", lambda: broker.counts.acks_lost)
     metrics.watch("amqp_blocked", "Whether the broker takes no publications.", lambda: broker.known_blocked)

@@ -1,6 +1,7 @@
-"""A way to a server on which what a client says can be held up, answered by silence, or cut off, from a given word on.
+"""A way to a server on which what a client says can be held up, answered by silence or otherwise, or cut off.
 
-It runs in threads of its own: tests wait for workers without an event loop.
+That begins with a given word, or for all that is said. It runs in threads of its own: tests wait for workers without an
+event loop.
 """
 
 import socket
@@ -10,14 +11,18 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 REACHED_S = 30
+BROKEN_BYTES = 1000  # more than the head of an answer
 
 
 @dataclass(eq=False)
 class Trap:
-    """Waits for a client to say `word`. `how`: `hold` it back, be `silent` after passing it on, or `cut` the line."""
+    """Waits for a client to say `word`. `how`: `hold` it back, be `silent` after passing it on, `cut` the line, `break`
+    off after the first bytes of the server's answer, or `answer` in the server's place and hang up.
+    """
 
     word: bytes
     how: str
+    answer: bytes = b""
     reached: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
     opened: threading.Event = field(default_factory=threading.Event)
     dropped: bool = False
@@ -33,11 +38,12 @@ class Proxy:
         self._port = port
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
-        self._lines: list[socket.socket] = [self._listener]
+        self._lines: list[socket.socket] = []
         self._traps: list[Trap] = []
+        self._thread: threading.Thread
 
-    def set(self, word: bytes, how: str = "hold") -> Trap:
-        trap = Trap(word, how)
+    def set(self, word: bytes, how: str = "hold", answer: bytes = b"") -> Trap:
+        trap = Trap(word, how, answer)
         self._traps.append(trap)
         return trap
 
@@ -47,50 +53,106 @@ class Proxy:
         trap.dropped = drop
         trap.opened.set()
 
+    @contextmanager
+    def trapping(self, word: bytes, how: str, answer: bytes = b"") -> Iterator[Trap]:
+        """Have a trap as long as the block lasts."""
+        trap = self.set(word, how, answer)
+        try:
+            yield trap
+        finally:
+            self.open(trap)
+
     def serve(self) -> None:
-        with suppress(OSError):  # closed
-            while True:
+        while True:
+            try:
                 client, _ = self._listener.accept()
+            except OSError:  # closed
+                return
+            try:
                 server = socket.create_connection(("127.0.0.1", self._port))
-                self._lines += [client, server]
-                silence = threading.Event()
-                silence.set()
-                for pump in (self._up, self._down):
-                    threading.Thread(target=pump, args=(client, server, silence), daemon=True).start()
+            except OSError:  # as it would be without us
+                _shut(client)
+                continue
+            self._lines += [client, server]
+            line = _Line(client, server)
+            for pump in (self._up, self._down):
+                threading.Thread(target=pump, args=(line,), daemon=True).start()
+
+    @contextmanager
+    def refusing(self) -> Iterator[None]:
+        """End all connections, and have new ones refused, as long as the block lasts."""
+        self._end()
+        try:
+            yield
+        finally:
+            self._listener = socket.create_server(("127.0.0.1", self.port))
+            self.start()
+
+    def start(self) -> None:
+        self._thread = threading.Thread(target=self.serve, daemon=True)
+        self._thread.start()
+
+    def _end(self) -> None:
+        _shut(self._listener)
+        self._thread.join()
+        for line in self._lines:
+            _shut(line)
+        self._lines.clear()
 
     def close(self) -> None:
         for trap in list(self._traps):
             self.open(trap, drop=True)
-        for line in self._lines:
-            _shut(line)
+        self._end()
 
-    def _up(self, client: socket.socket, server: socket.socket, speaking: threading.Event) -> None:
+    def _up(self, line: "_Line") -> None:
         with suppress(OSError):
-            while data := client.recv(1 << 20):
+            while data := line.client.recv(1 << 20):
                 for trap in [each for each in self._traps if each.word in data]:
-                    if trap.how == "cut":
-                        trap.reached.release()
-                        raise OSError
-                    if trap.how == "silent":
-                        speaking.clear()
                     trap.reached.release()
-                    if trap.how == "hold":
-                        trap.opened.wait()
-                        if trap.dropped:
+                    match trap.how:
+                        case "cut":
                             raise OSError
-                server.sendall(data)
-        _shut(client)
-        _shut(server)
+                        case "answer":
+                            line.client.sendall(trap.answer)
+                            raise OSError
+                        case "silent":
+                            line.speaking.clear()
+                        case "break":
+                            line.breaking = True
+                        case "hold":
+                            trap.opened.wait()
+                            if trap.dropped:
+                                raise OSError
+                line.server.sendall(data)
+        line.close()
 
-    def _down(self, client: socket.socket, server: socket.socket, speaking: threading.Event) -> None:
+    def _down(self, line: "_Line") -> None:
         with suppress(OSError):
-            while data := server.recv(1 << 20):
-                while not speaking.wait(0.1):
-                    if client.fileno() < 0:
+            while data := line.server.recv(1 << 20):
+                while not line.speaking.wait(0.1):
+                    if line.client.fileno() < 0:
                         return
-                client.sendall(data)
-        _shut(client)
-        _shut(server)
+                line.client.sendall(data[:BROKEN_BYTES] if line.breaking else data)
+                if line.breaking:
+                    raise OSError
+        line.close()
+
+
+@dataclass(eq=False)
+class _Line:
+    """A client's connection, and ours to the server for it."""
+
+    client: socket.socket
+    server: socket.socket
+    speaking: threading.Event = field(default_factory=threading.Event)
+    breaking: bool = False
+
+    def __post_init__(self) -> None:
+        self.speaking.set()
+
+    def close(self) -> None:
+        _shut(self.client)
+        _shut(self.server)
 
 
 def _shut(line: socket.socket) -> None:
@@ -103,10 +165,8 @@ def _shut(line: socket.socket) -> None:
 def proxy(port: int) -> Iterator[Proxy]:
     """Run a proxy before a port of this machine."""
     one = Proxy(port)
-    thread = threading.Thread(target=one.serve, daemon=True)
-    thread.start()
+    one.start()
     try:
         yield one
     finally:
         one.close()
-        thread.join()

@@ -1,15 +1,16 @@
 """The books of a fault test: which tasks the broker accepted, and what became of each.
 
 As in Jepsen's total-queue test: every accepted task ended, is parked or is still queued (lost = 0); nothing ended that
-nobody sent (unexpected = 0); what was told twice is counted, and recognisable by its id. Events are collected in a
-durable queue, so that none is missed while the broker, or this side, is gone.
+nobody sent (unexpected = 0); what was told twice is counted, and recognisable by its id. Then the books are held
+against what is stored (`kept`), and against the queues, which hold nothing any more. Events are collected in a durable
+queue, so that none is missed while the broker, or this side, is gone.
 """
 
 import asyncio
 import json
 import time
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +19,7 @@ import aio_pika
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS
 
 from devkit.broker import Node
+from tests.faults.kept import InS3, OnDisk, discrepancies
 from worker.adapters.topology import declare, topology
 from worker.settings import Amqp, Retry
 
@@ -28,13 +30,17 @@ QUORUM = {"x-queue-type": "quorum"}
 
 @dataclass
 class Account:
-    """The figures at the end. `ends` are the terminal statuses of each task; `ids` their distinct event ids."""
+    """The figures at the end. `told` are the terminal events of each task; `left` what the queues still hold."""
 
     accepted: set[str]
-    ends: dict[str, list[str]]
-    ids: dict[str, set[str]]
+    told: dict[str, list[dict[str, Any]]]
     parked: Counter[str]
     left: dict[str, tuple[int, int]]
+
+    @property
+    def ends(self) -> dict[str, list[str]]:
+        """The terminal statuses of each task."""
+        return {name: [event["data"]["Status"] for event in events] for name, events in self.told.items()}
 
     @property
     def lost(self) -> set[str]:
@@ -56,6 +62,7 @@ class Account:
 class Ledger:
     node: Node
     namespace: str
+    kept: OnDisk | InS3
     accepted: set[str] = field(default_factory=set)
     tried: set[str] = field(default_factory=set)
     events: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
@@ -134,30 +141,45 @@ class Ledger:
     async def account(self) -> Account:
         """Close the books: everything heard, everything parked, and what the queues still hold."""
         await self.listen()
-        ends, ids = defaultdict(list), defaultdict(set)
+        told = defaultdict(list)
         for _, event in self.events:
-            content = event["data"]
-            if content["Status"] in TERMINAL:
-                ends[content["TaskId"]].append(content["Status"])
-                ids[content["TaskId"]].add(event["id"])
+            if event["data"]["Status"] in TERMINAL:
+                told[event["data"]["TaskId"]].append(event)
         async with self._channel() as channel:
             queue = await channel.get_queue(f"{self.namespace}.dead.main")
             parked: Counter[str] = Counter()
             while (message := await queue.get(fail=False)) is not None:
                 parked[message.message_id or ""] += 1
                 await message.ack()
-        queues = await asyncio.to_thread(self.node.queues)
-        mine = {name: counts for name, counts in queues.items() if name.startswith(f"{self.namespace}.tasks")}
-        return Account(self.accepted, dict(ends), dict(ids), parked, mine)
+        return Account(self.accepted, dict(told), parked, await self._left())
 
-    async def balance(self) -> Account:
-        """Wait for the end of all that was accepted, and hold the figures to the promises. Gives the figures."""
+    async def _left(self) -> dict[str, tuple[int, int]]:
+        """Tell of the queues that a task can wait in what they hold, ready and unacknowledged, if anything."""
+        queues = await asyncio.to_thread(self.node.queues)
+        waiting = tuple(f"{self.namespace}.{kind}." for kind in ("tasks", "retry", "dropped"))
+        return {name: counts for name, counts in queues.items() if name.startswith(waiting) and counts != (0, 0)}
+
+    async def until_empty(self) -> None:
+        """Wait until nothing waits or is unacknowledged. RabbitMQ refreshes what it tells of that now and then."""
+        deadline = time.monotonic() + DEADLINE_S
+        while left := await self._left():
+            assert time.monotonic() < deadline, f"the queues still hold {left}"
+
+    async def balance(self, invalid: Collection[str] = ()) -> Account:
+        """Wait for the end of all that was accepted, and hold the figures to the promises. Gives the figures.
+
+        `invalid` names what was sent and is no task, so that there is no record of it.
+        """
         await self.until_ended(len(self.accepted))
+        await self.until_empty()
         account = await self.account()
         print(account)  # noqa: T201 - shown by `pytest -s` and with a failure
         assert account.lost == set(), str(account)
         assert set(account.ends) <= self.tried, f"unexpected: {set(account.ends) - self.tried}"
-        assert {len(ids) for ids in account.ids.values()} == {1}, f"two ends of one task: {account.ends}"
+        ids = {name: {event["id"] for event in events} for name, events in account.told.items()}
+        assert {len(each) for each in ids.values()} == {1}, f"two ends of one task: {account.ends}"
         failed = {name for name, each in account.ends.items() if each[0] == "Failed"}
         assert set(account.parked) == failed, (account.parked, failed)
+        valid = {name: events for name, events in account.told.items() if name not in invalid}
+        assert await asyncio.to_thread(discrepancies, self.kept, valid) == []
         return account

@@ -59,6 +59,7 @@ class World:
     settings: Settings = field(default_factory=lambda: Settings(events=Events(progress_interval_s=1000)))
     allowed: AllowedBuckets = field(default_factory=AllowedBuckets)
     records: object = None
+    outages: object = None
 
     def __post_init__(self):
         self.journal = []
@@ -75,6 +76,7 @@ class World:
             settings=self.settings,
             metrics=self.metrics,
             records=self.records,
+            outages=self.outages,
             clock=lambda: NOW,
         )
 

@@ -26,7 +26,7 @@ class Keeping(World):
 
     def __init__(self, *args, kept=None, hold_s=0, **more):
         self.kept = kept or MemoryStore()
-        super().__init__(*args, records=StoredRecords(self.kept, PLACE, hold_s), **more)
+        super().__init__(*args, records=StoredRecords(self.kept, PLACE, hold_s, more.get("outages")), **more)
         self.kept.journal = self.journal
 
     @property

@@ -61,6 +61,7 @@ class Broker:
         self.topology = topology(settings, retry)
         self.counts = Counts()
         self.known_blocked = False  # when `blocked` was last asked
+        self.paused = asyncio.Event()  # while set, no tasks are taken; what the broker has dropped still comes
         self._settings = settings
         self._final = () if patient else (BrokerRefusedError,)
         self._jitter = retry.jitter
@@ -170,10 +171,11 @@ class Broker:
 
         Raises `BrokerLostError`.
         """
-        for queue, prefetch in ((self.topology.task_queue, slots), (self.topology.dropped_queue, DROPPED_AT_ONCE)):
-            order = Order(queue, self._inbox, self._wrap, self._settings.consumer_timeout_s)
+        of_tasks = (self.topology.task_queue, slots, self.paused)
+        of_dropped = (self.topology.dropped_queue, DROPPED_AT_ONCE, asyncio.Event())
+        for queue, prefetch, paused in (of_tasks, of_dropped):
+            order = Order(queue, self._inbox, self._wrap, self._settings.consumer_timeout_s, paused)
             self._consumers += (await Consumer.open(self._connections[0], order, prefetch, self._restore),)
-
         self._probing = asyncio.create_task(self._probe())
 
     async def _probe(self) -> None:

@@ -35,12 +35,16 @@ Restore = Callable[[], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What to consume: a queue, and the inbox that its messages go to once `wrap` has made deliveries of them."""
+    """What to consume: a queue, and the inbox that its messages go to once `wrap` has made deliveries of them.
+
+    While `paused` is set, nothing new comes, from within a second on; what came may be settled all the same.
+    """
 
     queue: str
     inbox: asyncio.Queue[AmqpDelivery | None]
     wrap: Callable[[DeliveredMessage], AmqpDelivery]
     consumer_timeout_s: float
+    paused: asyncio.Event
 
 
 class Consumer:
@@ -82,17 +86,31 @@ class Consumer:
         self._order.inbox.put_nowait(self._order.wrap(message))
 
     async def _keep_registered(self) -> None:
-        """Look every second whether the registration holds: it ends with its channel, or by the broker's word."""
+        """Look every second whether the registration holds: it ends with its channel, or by the broker's word.
+
+        This is the only place that changes it, also for a pause, so that no pause is lost between two of its steps.
+        """
         while True:
             await asyncio.sleep(WATCH_S)
-            if not self.registered:
-                try:
-                    await self._restore()
-                    await self._register()
-                except BrokerLostError as error:
-                    log.warning("not consuming %s: %s", self._order.queue, error)
-                else:
-                    log.warning("consuming %s again", self._order.queue)
+            paused = self._order.paused.is_set()
+            if self.registered != paused:
+                continue
+            try:
+                await (self._cancel() if paused else self._renew())
+            except BrokerLostError as error:
+                log.warning("not consuming %s: %s", self._order.queue, error)
+            else:
+                log.warning("pausing at %s" if paused else "consuming %s again", self._order.queue)
+
+    async def _renew(self) -> None:
+        await self._restore()
+        await self._register()
+
+    async def _cancel(self) -> None:
+        """Ask the broker for no more messages. Raises `BrokerLostError`: a lost connection sends none either."""
+        if self._underlay is not None:
+            async with broker_call(CALL_S):
+                await self._underlay.basic_cancel(self._tag)
 
     @property
     def registered(self) -> bool:
@@ -103,10 +121,8 @@ class Consumer:
     async def stop(self) -> None:
         """Ask the broker for no more messages."""
         self.close()
-        if self._underlay is not None:
-            with suppress(BrokerLostError):  # a lost connection sends none either
-                async with broker_call(CALL_S):
-                    await self._underlay.basic_cancel(self._tag)
+        with suppress(BrokerLostError):
+            await self._cancel()
 
     def close(self) -> None:
         """Renew the registration no more."""

@@ -23,6 +23,7 @@ from worker.task import Location
 
 # Files being written. No key may have such a segment, so no task can read, replace or be given an unfinished file.
 PARTIAL_PREFIX = ".partial-"
+FULL_BYTES = 2**20
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _CODES = {
@@ -52,7 +53,7 @@ class LocalStore:
         self._partials = map(f"{PARTIAL_PREFIX}{secrets.token_hex(8)}-{{}}".format, count())
 
     async def check(self) -> None:
-        """Raise `StorageUnavailable` when the root directory is missing or cannot be used."""
+        """Raise `StorageUnavailable` when the root directory is missing or cannot be used, or its disk is full."""
         await asyncio.to_thread(self._check)
 
     async def stat(self, location: Location) -> ObjectInfo:
@@ -96,6 +97,9 @@ class LocalStore:
 
     def _check(self) -> None:
         os.close(_opened(self._root))
+        disk = os.statvfs(self._root)
+        if disk.f_bavail * disk.f_frsize < FULL_BYTES:
+            raise TaskError(Code.STORAGE_UNAVAILABLE, f"the disk of {self._root} is full", retryable=True)
 
     def _stat(self, location: Location) -> ObjectInfo:
         with _errors_of(self._root, location), _regular_file(self._root, location) as (_, status):
