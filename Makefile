@@ -1,6 +1,6 @@
 # Everything that a developer does with this project. `make` alone lists it.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all test-faults image-test soak check format schemas docs formats dashboards bench lock clean
+.PHONY: help setup demo test test-all test-faults image-test soak check format schemas docs formats dashboards picture manifests bench lock clean
 
 VENV_PYTHON := .venv/bin/python
 STORE ?= local
@@ -58,8 +58,16 @@ PICTURES := $(addprefix tests/unit/test_,colour_files.py pixel_formats.py geomet
 formats: setup ## Write docs/formats.md from a run of the exactness tests, with the shared media (ARGS='-m ""': the slow ones too)
 	@$(VENV_PYTHON) -m pytest --write-formats docs/formats.md tests/integration/test_real_media.py tests/integration/test_hls.py tests/unit/test_capture.py tests/unit/test_exactness.py tests/unit/test_layouts.py $(PICTURES) $(ARGS)
 
-dashboards: setup ## Write the Grafana dashboard of deploy/grafana from devkit/dashboard.py
+dashboards: setup ## Write the Grafana dashboard and the alerts for deploy/compose.yaml
 	@$(VENV_PYTHON) -m devkit.dashboard
+	@$(VENV_PYTHON) -m devkit.alert_rules
+
+picture: setup ## Draw the dashboard into docs/dashboard.svg, from three minutes of a real worker's metrics
+	@scripts/setup test
+	@$(VENV_PYTHON) -m pytest --timeout 900 tests/e2e/test_prometheus.py --draw-dashboard docs/dashboard.svg
+
+manifests: setup ## Write the resources for RabbitMQ's topology operator in deploy/k8s from the worker's topology
+	@$(VENV_PYTHON) -m devkit.rabbitmq_resources
 
 bench: setup ## Compare with ffmpeg and others, about 15 minutes (ARGS=--quick: 3)
 	@scripts/setup bench

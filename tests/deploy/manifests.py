@@ -18,7 +18,9 @@ ROOT = Path(__file__).parents[2]
 K8S = ROOT / "deploy" / "k8s"
 GUIDE = ROOT / "docs" / "kubernetes.md"
 OVERLAYS = sorted(path.name for path in (K8S / "overlays").iterdir())
-COMPONENTS = sorted(path.name for path in (K8S / "components").iterdir())
+COMPONENTS = {path.name: path for path in (*sorted((K8S / "components").iterdir()), ROOT / "deploy" / "grafana")}
+NEEDS = {"keda-wait": ["keda"]}  # the components that a component adds to
+CUSTOM = ("keda.sh/", "monitoring.coreos.com/", "rabbitmq.com/")  # API groups that are not Kubernetes' own
 UNITS = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30}
 
 

@@ -8,11 +8,14 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from tests.deploy.manifests import COMPONENTS, K8S, OVERLAYS, ROOT, built, kustomize
+from tests.deploy.manifests import COMPONENTS, CUSTOM, K8S, NEEDS, OVERLAYS, ROOT, built, kustomize
 
 CRDS = ROOT.parent / "shared" / "crds"
 KUBERNETES = ("1.27", kubernetes_validate.latest_version())  # the oldest that is supported, and the newest known here
-CUSTOM = ("keda.sh/", "monitoring.coreos.com/")
+KINDS = {
+    *("ScaledObject", "TriggerAuthentication", "PodMonitor", "PrometheusRule", "RabbitmqCluster"),
+    *("User", "Permission", "Exchange", "Queue", "Binding", "Policy"),
+}
 
 
 @pytest.mark.parametrize("version", KUBERNETES)
@@ -26,11 +29,10 @@ def test_an_overlay_is_what_kubernetes_understands(overlay, version):
 
 @pytest.mark.parametrize("component", COMPONENTS)
 def test_each_component_fits_the_base(component, tmp_path):
-    here = {name: os.path.relpath(K8S / name, tmp_path) for name in ("base", f"components/{component}")}
-    kustomization = {"resources": [here["base"]], "components": [here[f"components/{component}"]]}
-    (tmp_path / "kustomization.yaml").write_text(json.dumps(kustomization))
-    there = kustomize(K8S / "base")
-    added = [each for each in kustomize(tmp_path) if each not in there]
+    there = with_components(tmp_path / "without", NEEDS.get(component, []))
+    added = [
+        each for each in with_components(tmp_path / "with", [*NEEDS.get(component, []), component]) if each not in there
+    ]
     assert added
     for version in KUBERNETES:
         for each in added:
@@ -38,17 +40,19 @@ def test_each_component_fits_the_base(component, tmp_path):
                 kubernetes_validate.validate(each, version, strict=True)
 
 
+def with_components(directory, components):
+    directory.mkdir()
+    here = [os.path.relpath(path, directory) for path in (K8S / "base", *(COMPONENTS[name] for name in components))]
+    (directory / "kustomization.yaml").write_text(json.dumps({"resources": here[:1], "components": here[1:]}))
+    return kustomize(directory)
+
+
 def test_custom_resources_are_what_their_operators_understand():
     if not CRDS.is_dir():
-        pytest.skip("the CRDs of KEDA and the Prometheus operator are not beside this checkout")
+        pytest.skip("the CRDs of KEDA and of the operators for Prometheus and RabbitMQ are not beside this checkout")
     schemas = dict(crd_schemas())
     checked = [each for overlay in OVERLAYS for each in built(overlay) if each["apiVersion"].startswith(CUSTOM)]
-    assert {each["kind"] for each in checked} == {
-        "ScaledObject",
-        "TriggerAuthentication",
-        "PodMonitor",
-        "PrometheusRule",
-    }
+    assert {each["kind"] for each in checked} == KINDS
     for each in checked:
         jsonschema.Draft202012Validator(schemas[each["apiVersion"], each["kind"]]).validate(each)
 
