@@ -8,6 +8,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import cycle, islice
+from pathlib import Path
+
+import yaml
 
 from devkit.broker import broker
 from devkit.prometheus import Prometheus, prometheus
@@ -16,7 +19,7 @@ from tests.e2e.media import task
 from tests.e2e.worker_process import WorkerProcess, serving
 
 SCRAPE_S = 0.5
-FAMILIES = ["queue_coarse_metrics", "queue_consumer_count"]
+CONFIG = Path(__file__).parents[2] / "deploy" / "compose" / "prometheus.yaml"
 
 # One task of each mode, some that fail, and one that nobody can do: by the name that its project has.
 TASKS = {
@@ -60,15 +63,17 @@ def observed(directory, buckets, rules):
     with broker(metrics=True) as node:
         node.rabbitmqctl("eval", "application:set_env(rabbit, quorum_tick_interval, 500).")
         with serving(directory, amqp_url=node.url, namespace="frame-capture", store__root=buckets) as worker:
-            jobs = [_job("frame-capture", worker.port), _job("rabbitmq", node.metrics_port)]
-            jobs[1] |= {"metrics_path": "/metrics/detailed", "params": {"family": FAMILIES}}
+            own, theirs = yaml.safe_load(CONFIG.read_text())["scrape_configs"]
+            jobs = [_job(own, worker.port), _job(theirs, node.metrics_port)]
             with prometheus(jobs, interval_s=SCRAPE_S, rules=directory / "rules.json") as server:
                 yield Observed(node.url, worker, server, time.time())
 
 
-def _job(name, port):
-    labels = {"namespace": "test", "pod": f"{name}-0"}
-    return {"job_name": name, "static_configs": [{"targets": [f"127.0.0.1:{port}"], "labels": labels}]}
+def _job(configured, port):
+    """Scrape what `deploy/compose.yaml` scrapes, but here."""
+    kept = {name: value for name, value in configured.items() if name in ("job_name", "metrics_path", "params")}
+    labels = {"namespace": "test", "pod": f"{configured['job_name']}-0"}
+    return kept | {"static_configs": [{"targets": [f"127.0.0.1:{port}"], "labels": labels}]}
 
 
 def listening(seen: Observed):
