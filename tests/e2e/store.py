@@ -15,9 +15,8 @@ class Bucket:
     client: Any = field(repr=False)
 
     def keys(self, prefix: str) -> list[str]:
-        answer = self.client.list_objects_v2(Bucket=BUCKET, Prefix=prefix)
-        assert not answer["IsTruncated"]
-        return [each["Key"] for each in answer.get("Contents", [])]
+        pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=prefix)
+        return [each["Key"] for page in pages for each in page.get("Contents", [])]
 
     def get(self, key: str) -> dict[str, Any]:
         answer = self.client.get_object(Bucket=BUCKET, Key=key)

@@ -1,8 +1,12 @@
 """The fault tests use the end-to-end tests' broker, sources and workers."""
 
+from urllib.parse import urlsplit
+
 import pytest
 
 from tests.e2e import conftest as e2e
+from tests.e2e.proxy import proxy
+from tests.e2e.store import store_settings
 from tests.faults.kept import OnDisk
 from tests.faults.ledger import Ledger
 
@@ -25,6 +29,29 @@ def local(start, buckets, kept):
         return start(namespace, **{"store__root": buckets, "records__uri": kept.records_uri} | settings)
 
     return local
+
+
+@pytest.fixture
+def way(seaweed_server):
+    """The way of the workers to the S3 server."""
+    with proxy(urlsplit(seaweed_server.endpoint).port) as one:
+        yield one
+
+
+@pytest.fixture
+def remote(start, seaweed_server, kept, way):
+    """Start workers on the S3 server, on that way. They try no request twice, so that a fault is seen at once."""
+    usual = store_settings(seaweed_server) | {
+        "store__endpoint_url": f"http://127.0.0.1:{way.port}",
+        "store__max_attempts": 1,
+        "store__timeout_s": 1,
+        "records__uri": kept.records_uri,
+    }
+
+    def remote(namespace: str, **settings: object):
+        return start(namespace, **usual | settings)
+
+    return remote
 
 
 @pytest.fixture

@@ -2,44 +2,27 @@
 
 import asyncio
 from functools import partial
-from urllib.parse import urlsplit
 
 import pytest
 
-from tests.e2e.proxy import proxy
-from tests.e2e.store import store_settings
 from tests.faults.kept import InS3
 from tests.faults.test_faults import load, longer
 
-SLOW_DOWN = b"HTTP/1.1 503 Slow Down\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+
+def answer(status: str, code: str = "") -> bytes:
+    """An answer of an S3 server."""
+    body = f"<Error><Code>{code}</Code><Message>as a test wants it</Message></Error>".encode() if code else b""
+    head = (f"HTTP/1.1 {status}", "Content-Type: application/xml", f"Content-Length: {len(body)}", "Connection: close")
+    return "\r\n".join((*head, "", "")).encode() + body
+
+
+SLOW_DOWN = answer("503 Slow Down", "SlowDown")
+INTERNAL_ERROR = answer("500 Internal Server Error", "InternalError")
 
 
 @pytest.fixture
 def kept(bucket, namespace):
     return InS3(bucket, namespace)
-
-
-@pytest.fixture
-def way(seaweed_server):
-    """The way of the workers to the S3 server."""
-    with proxy(urlsplit(seaweed_server.endpoint).port) as one:
-        yield one
-
-
-@pytest.fixture
-def remote(start, seaweed_server, kept, way):
-    """Start workers on the S3 server, on that way. They try no request twice, so that a fault is seen at once."""
-    usual = store_settings(seaweed_server) | {
-        "store__endpoint_url": f"http://127.0.0.1:{way.port}",
-        "store__max_attempts": 1,
-        "store__timeout_s": 1,
-        "records__uri": kept.records_uri,
-    }
-
-    def remote(namespace: str, **settings: object):
-        return start(namespace, **usual | settings)
-
-    return remote
 
 
 def paused(worker):
