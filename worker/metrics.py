@@ -20,6 +20,8 @@ RESTARTS = ("recycled", "crashed", "timeout", "memory", "canceled")
 OPERATIONS = (
     "check", "stat", "read", "write", "write_if", "create_upload", "write_part", "complete_upload", "abort_upload",
 )  # fmt: skip
+# What a request came to, by its error code. That something is missing, or wanted no more, is no fault of the store's.
+RESULTS = {"": "ok", Code.RESOURCE_NOT_FOUND: "missing", Code.CANCELED: "abandoned", "other": "error"}
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 WAITS = (0.1, 0.5, 1, 5, 15, 30, 60, 120, 300, 600, 1800, 3600, 14400)
 SIZES = tuple(4.0**k * 16384 for k in range(10))
@@ -56,7 +58,7 @@ class Metrics:
         self.bytes_in = self._counter("store_read_bytes", "Bytes read from the store.")
         self.bytes_out = self._counter("store_written_bytes", "Bytes written to the store.")
         self.requests = self._counter(
-            "store_requests", "Requests to the store.", operation=OPERATIONS, result=("ok", "error")
+            "store_requests", "Requests to the store.", operation=OPERATIONS, result=tuple(RESULTS.values())
         )
         self.request_seconds = self._histogram(
             "store_request_seconds", "Time of one request to the store.", operation=OPERATIONS
@@ -101,7 +103,7 @@ class Metrics:
 
     def observe_request(self, operation: str, seconds: float, bytes_in: int, bytes_out: int, code: str) -> None:
         """Count one request to the store; `code` is empty when it succeeded."""
-        self.requests.labels(operation, "error" if code else "ok").inc()
+        self.requests.labels(operation, RESULTS.get(code, RESULTS["other"])).inc()
         self.request_seconds.labels(operation).observe(seconds)
         self.bytes_in.inc(bytes_in)
         self.bytes_out.inc(bytes_out)

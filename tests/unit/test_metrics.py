@@ -6,7 +6,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from worker.errors import Code
 from worker.media.plan import Format, Mode
-from worker.metrics import OPERATIONS, OUTCOMES, RESTARTS, STAGES, Metrics, code_label
+from worker.metrics import OPERATIONS, OUTCOMES, RESTARTS, RESULTS, STAGES, Metrics, code_label
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def test_every_series_is_there_before_anything_happened(metrics):
     assert series(metrics, "frame_capture_frames_total") == {(form, mode) for form in Format for mode in Mode}
     assert series(metrics, "frame_capture_stage_seconds_count") == {(stage,) for stage in STAGES}
     assert series(metrics, "frame_capture_store_request_seconds_count") == {(each,) for each in OPERATIONS}
-    assert len(series(metrics, "frame_capture_store_requests_total")) == 2 * len(OPERATIONS)
+    assert len(series(metrics, "frame_capture_store_requests_total")) == len(RESULTS) * len(OPERATIONS)
     ours = {key: value for key, value in scrape(metrics).items() if key[0].startswith("frame_capture_")}
     assert {key[0] for key, value in ours.items() if value} == {"frame_capture_build_info"}
 
@@ -49,9 +49,15 @@ def test_requests_are_counted_with_their_bytes(metrics):
     metrics.observe_request("read", 0.5, 100, 0, "")
     metrics.observe_request("read", 0.25, 0, 0, "StorageUnavailable")
     metrics.observe_request("write", 0.1, 0, 7, "")
+    metrics.observe_request("stat", 0.1, 0, 0, "ResourceNotFound")
+    metrics.observe_request("stat", 0.1, 0, 0, "Canceled")
     values = scrape(metrics)
     assert values["frame_capture_store_requests_total", ("operation", "read"), ("result", "ok")] == 1
     assert values["frame_capture_store_requests_total", ("operation", "read"), ("result", "error")] == 1
+    # Of neither is the store to blame.
+    assert values["frame_capture_store_requests_total", ("operation", "stat"), ("result", "missing")] == 1
+    assert values["frame_capture_store_requests_total", ("operation", "stat"), ("result", "abandoned")] == 1
+    assert values["frame_capture_store_requests_total", ("operation", "stat"), ("result", "error")] == 0
     assert values["frame_capture_store_read_bytes_total",] == 100
     assert values["frame_capture_store_written_bytes_total",] == 7
     assert values["frame_capture_store_request_seconds_sum", ("operation", "read")] == 0.75
