@@ -3,13 +3,33 @@
 No message can raise any of them. Knows nothing of how each is kept.
 """
 
+import json
 import os
-from typing import Literal, Self
+from collections.abc import Callable
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
+from pydantic_settings import NoDecode
 
 MIB = 2**20
+
+
+def json_list(example: str) -> Callable[[object], object]:
+    """Read a list that comes as text here, not in pydantic-settings, which would stop at the first that is no JSON."""
+
+    def read(value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        try:
+            return json.loads(value)
+        except ValueError:
+            raise PydanticCustomError("json", f"should be a JSON list such as {example}") from None
+
+    return read
+
+
+_Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(json_list('["h264", "hevc", "av1"]'))]
 
 
 class Section(BaseModel):
@@ -80,6 +100,10 @@ class LimitSettings(Section):
     streams: int = Field(128, ge=1, description="Streams in a source.")
     decoded_frames: int = Field(1_000_000, ge=1, description="Frames decoded for one task.")
     image_bytes: int = Field(64 * MIB, ge=1024, description="Size of one image.")
+    allocation_bytes: int = Field(512 * MIB, ge=16 * MIB, description="Memory that FFmpeg may ask for at once.")
+    codecs: _Names = Field(
+        (), description="JSON list of video codecs that may be decoded, by FFmpeg's names; empty: all that it decodes."
+    )
     frames: int = Field(20_000, ge=1, description="Images of one task.")
     output_bytes: int = Field(10 * 1024 * MIB, ge=1024, description="Size of all images of one task.")
     read_ratio: float = Field(

@@ -5,8 +5,6 @@
 What a task may cost is in `worker.limits`. The table in `docs/settings.md` is generated from both.
 """
 
-import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
@@ -21,7 +19,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from worker.limits import MIB, LimitSettings, Pool, Section
+from worker.limits import MIB, LimitSettings, Pool, Section, json_list
 
 __all__ = [
     "MIB", "Amqp", "Events", "Http", "LimitSettings", "Pool", "RecordSettings", "Retry", "Settings", "Store",
@@ -30,20 +28,6 @@ __all__ = [
 PUBLICATIONS = 3  # of one attempt: that it started, how it ended, and the copy of its message
 RECORD_WAITS = 2  # in one attempt: to look for a record, and to write it
 SPARE_S = 60
-
-
-def _json_list(example: str) -> Callable[[object], object]:
-    """Read a list that comes as text here, not in pydantic-settings, which would stop at the first that is no JSON."""
-
-    def read(value: object) -> object:
-        if not isinstance(value, str):
-            return value
-        try:
-            return json.loads(value)
-        except ValueError:
-            raise PydanticCustomError("json", f"should be a JSON list such as {example}") from None
-
-    return read
 
 
 def _is_url(value: str, schemes: tuple[str, ...]) -> bool:
@@ -66,8 +50,8 @@ def _endpoint_url(value: str) -> str:
     return value
 
 
-_Buckets = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_json_list('["photos", "videos"]'))]
-_Delays = Annotated[tuple[int, ...], NoDecode, BeforeValidator(_json_list("[5, 30, 120]"))]
+_Buckets = Annotated[tuple[str, ...], NoDecode, BeforeValidator(json_list('["photos", "videos"]'))]
+_Delays = Annotated[tuple[int, ...], NoDecode, BeforeValidator(json_list("[5, 30, 120]"))]
 
 
 class Amqp(Section):

@@ -141,7 +141,7 @@ def test_a_picture_above_the_pixel_limit_is_an_error():
         av.open(MEDIA / "audio_cover" / "flac_bear_picture.flac") as container,
         pytest.raises(TaskError, match=r"no embedded picture can be decoded .stream 1: ") as caught,
     ):
-        find_cover(container, 371 * 320 - 1)
+        find_cover(container, Limits(max_pixels=371 * 320 - 1))
     assert caught.value.code == Code.CORRUPT_MEDIA
     assert Limits().max_pixels > 371 * 320
 

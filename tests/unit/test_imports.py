@@ -19,6 +19,8 @@ OWNERS = {
         for name in (
             "container",
             "opening",
+            "codecs",
+            "allocation",
             "presentation",
             "timeline",
             "decode",

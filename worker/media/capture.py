@@ -241,7 +241,7 @@ def _report(runs: Sequence[EntryRun], reader: JoinedReader, probe_s: float, pass
 
 def _cover(media: Media, plan: CapturePlan, started: float) -> Iterator[CaptureEvent]:
     """Give each entry the embedded picture of a file without video; selections do not matter."""
-    frame = find_cover(media.container, plan.limits.max_pixels)
+    frame = find_cover(media.container, plan.limits)
     if frame is None:
         kinds = ", ".join(sorted({stream.type for stream in media.container.streams})) or "nothing"
         message = f"the source has no video stream and no embedded picture, only {kinds}"

@@ -18,6 +18,7 @@ from av.video.stream import VideoStream
 from worker.errors import Code, TaskError, over_limit
 from worker.media.access import Access, classifier, disposer
 from worker.media.clock import Continuity
+from worker.media.codecs import check_codec, whitelist
 from worker.media.cover import is_real_video
 from worker.media.extent import is_truncated
 from worker.media.opening import open_container, padded_pixels
@@ -216,7 +217,7 @@ class Media:
         lenient = cast("VideoCodecContext", CodecContext.create(context.name, "r"))
         lenient.extradata = context.extradata
         lenient.thread_count = 1
-        lenient.options = {"max_pixels": padded_pixels(self._limits)}
+        lenient.options = {"max_pixels": padded_pixels(self._limits), "codec_whitelist": whitelist(self._limits)}
         return lenient
 
     def shown_for(self, duration: int | None) -> Fraction:
@@ -269,9 +270,10 @@ def _choose(container: InputContainer, limits: Limits) -> VideoStream | None:
 
 def _prepared(context: VideoCodecContext, limits: Limits, *, strict: bool) -> VideoCodecContext:
     """Set a decoder up."""
+    check_codec(context.name, limits)
     context.thread_count = 1  # a slot is one core: tasks run side by side, not threads
     context.copy_opaque = True
-    context.options = {"max_pixels": padded_pixels(limits)}
+    context.options = {"max_pixels": padded_pixels(limits), "codec_whitelist": whitelist(limits)}
     if strict or context.name in UNTOLD:
         context.options |= {"err_detect": "explode"}
     return context

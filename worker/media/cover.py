@@ -20,6 +20,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from worker.errors import Code, TaskError
+from worker.media.codecs import allowed, whitelist
 from worker.media.plan import Limits
 
 _NOT_VIDEO: Final = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
@@ -41,17 +42,17 @@ def is_real_video(stream: Stream) -> bool:
     return stream.type == "video" and not stream.disposition & _NOT_VIDEO
 
 
-def find_cover(container: InputContainer, max_pixels: int = Limits().max_pixels) -> VideoFrame | None:
+def find_cover(container: InputContainer, limits: Limits | None = None) -> VideoFrame | None:
     """Decode the embedded picture of a freshly opened file, the front cover rather than the first; None: it has none.
 
-    A picture that cannot be decoded, or has more than `max_pixels`, gives way to the next. Raises `CorruptMedia`
+    A picture that cannot be decoded, or is not within the limits, gives way to the next. Raises `CorruptMedia`
     when that is true of all of them. Leaves the container's other streams discarded.
     """
     pictures = [*_attached(container), *_attachments(container), *_vorbis_fields(container)]
     failures: list[str] = []
     for picture in sorted(pictures, key=lambda picture: not picture.is_front):  # stable: else in the order above
         try:
-            return _decode(picture, max_pixels)
+            return _decode(picture, limits or Limits())
         except av.FFmpegError as error:
             failures.append(f"{picture.name}: {error.strerror}")
     if failures:
@@ -118,13 +119,15 @@ def _packets(container: InputContainer, pictures: list[VideoStream]) -> "dict[in
     return packets
 
 
-def _decode(picture: Picture, max_pixels: int) -> VideoFrame:
+def _decode(picture: Picture, limits: Limits) -> VideoFrame:
     """Decode a picture. Raises `av.FFmpegError` where that fails."""
     context = picture.decoder
     if picture.data is None or not isinstance(context, VideoCodecContext):
         raise av.InvalidDataError(0, "no data" if picture.data is None else "no decoder for its format")
     context.thread_count = 1
-    context.options = {"max_pixels": str(max_pixels)}
+    if context.name not in allowed(limits.codecs):
+        raise av.InvalidDataError(0, f"the settings do not allow {context.name} (LIMITS__CODECS)")
+    context.options = {"max_pixels": str(limits.max_pixels), "codec_whitelist": whitelist(limits)}
     frames = [*context.decode(picture.data), *context.decode(None)]
     if not frames:
         raise av.InvalidDataError(0, "no picture in its data")

@@ -14,6 +14,8 @@ import av.subtitles.subtitle
 from av.container import InputContainer
 
 from worker.errors import Code, TaskError, over_limit
+from worker.media.allocation import limit_allocations
+from worker.media.codecs import whitelist
 from worker.media.plan import Limits
 from worker.media.signature import HEAD_BYTES, is_media, is_transport_stream
 
@@ -25,13 +27,21 @@ FORMATS = (
 
 
 class _Guarded:
-    """A binary file as FFmpeg wants it: a seek to before its start, which damaged headers ask for, just fails."""
+    """A binary file as FFmpeg wants it: a seek to before its start, which damaged headers ask for, just fails.
+
+    It has no name, which FFmpeg would take for a URL.
+    """
 
     def __init__(self, file: BinaryIO) -> None:
-        self.read = file.read
         self.tell = file.tell
         self.seekable = file.seekable
         self._file = file
+
+    def read(self, size: int) -> bytes:
+        data = self._file.read(size)
+        if len(data) > size:  # PyAV would copy all of it into a buffer of `size`
+            raise ValueError(f"a read of {size} bytes gave {len(data)}")
+        return data
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         try:
@@ -41,24 +51,37 @@ class _Guarded:
 
 
 def open_container(file: BinaryIO, limits: Limits) -> InputContainer:
-    """Open `file` from its start. Raises `UnsupportedMedia`, `CorruptMedia` or `LimitExceeded`."""
+    """Open `file` from its start. Raises `UnsupportedMedia`, `CorruptMedia` or `LimitExceeded`.
+
+    FFmpeg only gets to see what begins like media, and then may use the listed formats and codecs, and open nothing.
+    """
+    head = _head(file)
+    if not head:
+        raise TaskError(Code.CORRUPT_MEDIA, "the source is empty (0 bytes)")
+    if not is_media(head):
+        message = "the source is none of the supported containers, or its first bytes are damaged"
+        raise TaskError(Code.UNSUPPORTED_MEDIA, message)
+    limit_allocations(limits.max_allocation_bytes)
     options = {
         "format_whitelist": FORMATS,
         "protocol_whitelist": "",
+        "codec_whitelist": whitelist(limits),
         "max_pixels": padded_pixels(limits),
         "max_streams": str(limits.max_streams),
     }
     try:
         return _demuxed(file, options)
     except av.error.MemoryError as error:
-        what = "the source's header names more streams, or wants more memory, than allowed"
+        what = (
+            f"the source's header names more streams, or wants more memory at once (LIMITS__ALLOCATION_BYTES "
+            f"{limits.max_allocation_bytes}), than allowed"
+        )
         raise over_limit(what, "LIMITS__STREAMS", limits.max_streams) from error
     except av.error.FFmpegError as error:
-        head = _head(file)
         if is_transport_stream(head):  # of a few packets, which look like something else to FFmpeg
             with suppress(av.error.FFmpegError):
                 return _demuxed(file, options, "mpegts")
-        raise _unreadable(head, error) from error
+        raise TaskError(Code.CORRUPT_MEDIA, f"the source's header is damaged ({error.strerror})") from error
 
 
 def _head(file: BinaryIO) -> bytes:
@@ -73,15 +96,6 @@ def _head(file: BinaryIO) -> bytes:
 def _demuxed(file: BinaryIO, options: dict[str, str], format_name: str | None = None) -> InputContainer:
     file.seek(0)
     return av.open(_Guarded(file), mode="r", format=format_name, options=options, metadata_errors="replace")
-
-
-def _unreadable(head: bytes, error: av.error.FFmpegError) -> TaskError:
-    if not head:
-        return TaskError(Code.CORRUPT_MEDIA, "the source is empty (0 bytes)")
-    if not is_media(head):
-        message = "the source is none of the supported containers, or its first bytes are damaged"
-        return TaskError(Code.UNSUPPORTED_MEDIA, message)
-    return TaskError(Code.CORRUPT_MEDIA, f"the source's header is damaged ({error.strerror})")
 
 
 def padded_pixels(limits: Limits) -> str:

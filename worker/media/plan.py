@@ -73,7 +73,10 @@ class EntryPlan:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds on what one source may cost; reaching one raises `LimitExceeded` with its name and value."""
+    """Bounds on what one source may cost; reaching one raises `LimitExceeded` with its name and value.
+
+    `codecs` are those that may be decoded, all where it is empty.
+    """
 
     max_frames_per_entry: int = 10_000
     max_pixels: int = 50_000_000
@@ -82,6 +85,8 @@ class Limits:
     max_decoded_frames: int = 1_000_000
     max_image_bytes: int = 64 * 2**20
     max_output_side: int = 4096
+    max_allocation_bytes: int = 512 * 2**20
+    codecs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
