@@ -141,12 +141,24 @@ class JoinedReader:
         while True:
             local_s = max(start_s - self._offset_s, Fraction(0))
             if self._is_last or not local_s or local_s - self.tolerance_s < self._run.length_s:
-                self._approach(local_s)
-                yield from map(self._joined, self._reader.keyframes(local_s))
+                yield from map(self._joined, self._run_keyframes(local_s))
             following = self._next_live()
             if following is None:
                 return
             self._go_to_run(following)
+
+    def _run_keyframes(self, local_s: Fraction) -> Iterator[Shot]:
+        self._approach(local_s)
+        given_pts: int | None = None
+        for shot in self._reader.keyframes(local_s):
+            if self._landed and self._reader.astray:
+                break
+            given_pts = shot.pts
+            yield shot
+        if self._landed and self._reader.astray:  # what was landed on forgot, or missed, what came before it
+            self._start_run_again()
+            again = self._reader.keyframes(local_s)
+            yield from (shot for shot in again if given_pts is None or shot.pts > given_pts)
 
     def close(self) -> None:
         """Close what was opened on the way."""
