@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from worker.ports import ObjectInfo, ObjectStore
-from worker.read_budget import ReadBudget
 from worker.ranges import PIECE_BYTES, REQUEST_BYTES, Piece, RangeCache
+from worker.read_budget import ReadBudget
 from worker.task import Location
 
 BLOCK_BYTES = 2**18

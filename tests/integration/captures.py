@@ -125,6 +125,11 @@ def spin_in_c(source, plan):
     sum(itertools.repeat(0))
 
 
+def loop_in_c(source, plan):
+    yield image(1, b"x")
+    sum(itertools.repeat(0))
+
+
 def spin_in_python(source, plan):
     yield image(1, b"x")
     while True:
@@ -132,6 +137,14 @@ def spin_in_python(source, plan):
             source.seek(0)
         except Exception:  # noqa: BLE001  as a capture may, that skips what is damaged
             continue
+
+
+def work_silently(source, plan, seconds):
+    """Use so much CPU time without a word."""
+    end = time.process_time() + seconds
+    while time.process_time() < end:
+        sum(range(10_000))
+    yield image(1, b"x")
 
 
 def hog(source, plan, step):

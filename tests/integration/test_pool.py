@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import select
 import signal
 import socket
@@ -22,7 +23,7 @@ import pytest
 
 from worker.adapters import forkserver as forkserver_module
 from worker.adapters.children import ForkServer
-from worker.adapters.decoder_slot import FIRST_PAUSE_S, LONGEST_PAUSE_S, Slot
+from worker.adapters.decoder_slot import FIRST_PAUSE_S, IDLE, LONGEST_PAUSE_S, Slot
 from worker.adapters.pool import DecoderPool, DecoderTraceback
 from worker.errors import Code, TaskError
 from worker.media.plan import CapturePlan, EntryPlan, Format, Image, Progress, Rendition, Report, Selection
@@ -403,6 +404,55 @@ async def test_the_hard_limit_kills_what_no_signal_reaches():
         assert "hard time limit of 0.5 s" in error.message
         await run(pool, do="echo")
         assert pool.restarts == {"timeout": 1}
+
+
+async def test_a_decoder_that_hangs_in_a_library_is_killed_after_a_silence():
+    async with make_pool(silence_limit_s=0.5) as pool:
+        (pid,) = pool.pids()
+        error = await fails(pool, do="spin_in_c")
+        await gone(pid)
+        assert (error.code, error.retryable) == (Code.TIMEOUT, True)
+        assert re.search(r"no sign of life for 0.5 s .* raise POOL__SILENCE_LIMIT_S$", error.message)
+        await run(pool, do="echo")
+        assert pool.restarts == {"timeout": 1}
+
+
+async def test_a_decoder_at_work_tells_that_it_is_alive():
+    """It says nothing else for three times as long as a silence may be, and asks for nothing."""
+    async with make_pool(silence_limit_s=1) as pool:
+        await run(pool, do="work_silently", seconds=3)
+        assert pool.restarts == {}
+
+
+async def test_a_store_that_keeps_a_decoder_waiting_is_no_silence():
+    class SlowSource(MemorySource):
+        async def read(self, offset, size):
+            pool = pools[0]
+            assert pool._slots[0].silent_since == IDLE
+            return await super().read(offset, size)
+
+    pools = []
+    async with make_pool() as pool:
+        pools.append(pool)
+        source = SlowSource.command(do="read_all", chunk=1000, body=bytes(MIB))
+        await run(pool, source)
+        assert len(source.reads) >= 4
+
+
+async def test_the_kernel_keeps_the_limit_on_cpu_time_also_where_no_python_runs():
+    async with make_pool(cpu_time_limit_s=0.3) as pool:
+        error = await fails(pool, do="loop_in_c")
+        assert (error.code, error.retryable) == (Code.LIMIT_EXCEEDED, False)
+        assert error.message.endswith("the limit POOL__CPU_TIME_LIMIT_S is 0.3")
+        await run(pool, do="echo")
+        assert pool.restarts == {"timeout": 1}
+
+
+async def test_the_limit_on_cpu_time_holds_for_each_capture_alone():
+    async with make_pool(cpu_time_limit_s=0.5) as pool:
+        for _ in range(4):
+            await run(pool, do="work_silently", seconds=0.3)
+        assert pool.restarts == {}
 
 
 async def test_a_memory_hog_is_killed_and_told_the_limit():

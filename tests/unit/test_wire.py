@@ -44,7 +44,7 @@ warns = st.lists(st.builds(Warn, st.text(), st.text()), max_size=2).map(tuple)
 reports = st.lists(st.builds(EntryReport, integers, integers, warns, st.text(), st.text()), max_size=3).map(tuple)
 finite = st.floats(allow_nan=False, allow_infinity=False)
 from_decoder = st.one_of(
-    st.just(wire.Started()),
+    st.sampled_from([wire.Started(), wire.Alive()]),
     st.builds(wire.Read, integers, integers),
     st.builds(wire.Expect, *[st.lists(integers, max_size=5).map(tuple)] * 2),
     st.builds(wire.Failure, st.sampled_from(Code), st.text(), st.booleans(), st.text()),
@@ -64,7 +64,7 @@ from_decoder = st.one_of(
     ),
     st.builds(Report, reports, st.text(), st.text(), *[integers] * 5, st.dictionaries(st.text(), finite, max_size=3)),
 )
-to_decoder = st.one_of(st.builds(wire.Block, st.binary()), st.builds(wire.Begin, plans, integers, finite))
+to_decoder = st.one_of(st.builds(wire.Block, st.binary()), st.builds(wire.Begin, plans, integers, *[finite] * 3))
 
 
 def through(message, expected):

@@ -8,10 +8,12 @@ import io
 import os
 import signal
 import socket
+import time
 import traceback
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -171,17 +173,48 @@ _UNINTERRUPTIBLE = frozenset(
 )
 
 
-def _on_alarm(_signal: int, frame: FrameType | None) -> None:
-    while frame is not None:
-        if frame.f_code in _UNINTERRUPTIBLE:
-            return
-        frame = frame.f_back
-    raise SoftTimeLimitError
+class _Alarm:
+    """What the alarm of a capture does: keeps the soft time limit, and tells the parent that there is life.
+
+    It only runs where Python does: a library that hangs is silent.
+    """
+
+    def __init__(self, channel: Channel, request: wire.Begin) -> None:
+        self._channel = channel
+        self._alive_s = request.alive_s
+        now = time.monotonic()
+        self._end = now + request.soft_time_limit_s
+        self._next = now + request.alive_s
+        signal.signal(signal.SIGALRM, self._ring)
+        signal.setitimer(signal.ITIMER_REAL, min(request.soft_time_limit_s, request.alive_s), ALARM_REPEAT_S)
+
+    def _ring(self, _signal: int, frame: FrameType | None) -> None:
+        while frame is not None:
+            if frame.f_code in _UNINTERRUPTIBLE:
+                return
+            frame = frame.f_back
+        now = time.monotonic()
+        if now >= self._end:
+            raise SoftTimeLimitError
+        if now >= self._next:
+            self._next = now + self._alive_s
+            self._channel.send(wire.Alive())
+
+
+@contextmanager
+def _timed(channel: Channel, request: wire.Begin) -> Iterator[None]:
+    """Keep the limits on time. Of CPU time the kernel does: its signal, which nobody handles, ends the process."""
+    signal.setitimer(signal.ITIMER_PROF, request.cpu_time_limit_s)
+    _Alarm(channel, request)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.setitimer(signal.ITIMER_PROF, 0)
 
 
 def serve(channel: Channel, capture: Capture) -> NoReturn:
     """Run captures one after the other until the parent closes its end, which ends the process."""
-    signal.signal(signal.SIGALRM, _on_alarm)
     while True:
         request = channel.receive()
         if not isinstance(request, wire.Begin):
@@ -198,22 +231,18 @@ def _run(channel: Channel, capture: Capture, request: wire.Begin) -> Report | wi
     """
     report: Report | None = None
     try:
-        signal.setitimer(signal.ITIMER_REAL, request.soft_time_limit_s, ALARM_REPEAT_S)
-        try:
+        with _timed(channel, request):
             for event in capture(RangeReader(channel, request.source_bytes), request.plan):
                 if isinstance(event, Report):
                     report = event
                 else:
                     channel.send(event)
-        finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
     except TaskError as error:
         return wire.failure(error)
     except SoftTimeLimitError:
         limit = f"decoding took longer than the soft time limit of {request.soft_time_limit_s:g} s"
-        return wire.failure(
-            TaskError(Code.TIMEOUT, f"{limit}; ask for fewer frames, or raise the limit", retryable=True)
-        )
+        advice = "ask for fewer frames, or raise POOL__SOFT_TIME_LIMIT_S"
+        return wire.failure(TaskError(Code.TIMEOUT, f"{limit}; {advice}", retryable=True))
     except MemoryError:
         message = "the decoder could not get the memory it asked for; use a source with smaller frames"
         return wire.failure(TaskError(Code.LIMIT_EXCEEDED, message), traceback.format_exc())

@@ -19,11 +19,13 @@ LONGEST_PAUSE_S = 30.0
 class Slot:
     """A place for one child. `leaving` says why the child must be replaced, `verdict` why it was killed.
 
-    A child that dies while `idle` is not replaced before `revive_at`. Times are the event loop's, in seconds.
+    A child that dies while `idle` is not replaced before `revive_at`. Times are the event loop's, in seconds: its next
+    word is waited for since `silent_since`.
     """
 
     starting: asyncio.Task[Child]
     deadline: float = IDLE
+    silent_since: float = IDLE
     leaving: str = ""
     verdict: TaskError | None = None
     idle: bool = False
@@ -44,7 +46,12 @@ class Slot:
             self._condemn("memory", over_limit(what, "POOL__MEMORY_BYTES", limits.memory_bytes))
         elif now > self.deadline:
             text = f"the decoder ran into the hard time limit of {limits.hard_time_limit_s:g} s and was killed"
-            self._condemn("timeout", TaskError(Code.TIMEOUT, text, retryable=True))
+            advice = "ask for fewer frames, or raise POOL__HARD_TIME_LIMIT_S"
+            self._condemn("timeout", TaskError(Code.TIMEOUT, f"{text}; {advice}", retryable=True))
+        elif now > self.silent_since + limits.silence_limit_s:
+            text = f"the decoder gave no sign of life for {limits.silence_limit_s:g} s and was killed"
+            advice = "the source may be made to hang it; otherwise raise POOL__SILENCE_LIMIT_S"
+            self._condemn("timeout", TaskError(Code.TIMEOUT, f"{text}; {advice}", retryable=True))
         return size
 
     def pause_revivals(self, now: float) -> None:

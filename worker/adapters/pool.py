@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
 from dataclasses import replace
+from signal import SIGPROF
 from typing import Self
 
 from worker import settings
@@ -23,12 +24,13 @@ from worker.adapters.decoder_slot import IDLE, Slot
 from worker.adapters.parts import Begun, run_parts
 from worker.adapters.spawner import Spawner
 from worker.adapters.turns import Claim, Turns
-from worker.errors import Code, TaskError
+from worker.errors import Code, TaskError, over_limit
 from worker.media.parts import are_sound
 from worker.media.plan import CaptureEvent, CapturePlan, Cuts, Image, Part, PartEvent, Report
 from worker.ports import ByteSource
 
 SAMPLE_S = 0.5
+ALIVE_SHARE = 0.25  # of the silence that is allowed: how often a decoder tells that it is alive
 RECYCLE_SHARE = 0.6  # of the memory limit, held by an idle decoder
 
 log = logging.getLogger(__name__)
@@ -146,7 +148,8 @@ class DecoderPool:
 
     async def _begin(self, slot: Slot, plan: CapturePlan, source_bytes: int) -> Child:
         """Hand the plan to the slot's child. One that dies before it has started is replaced, once."""
-        request = wire.Begin(plan, source_bytes, self._limits.soft_time_limit_s)
+        bounds = (self._limits.soft_time_limit_s, self._limits.cpu_time_limit_s)
+        request = wire.Begin(plan, source_bytes, *bounds, self._limits.silence_limit_s * ALIVE_SHARE)
         for last_try in (False, True):
             slot.leaving = "canceled"
             child = await self._child(slot)
@@ -180,7 +183,7 @@ class DecoderPool:
                 slot.leaving = "timeout" if message.code == Code.TIMEOUT else "recycled"
                 cause = DecoderTraceback(message.traceback) if message.traceback else None
                 raise TaskError(message.code, message.message, retryable=message.retryable) from cause
-            case wire.Started() | wire.Ready():
+            case wire.Started() | wire.Ready() | wire.Alive():
                 raise self._garbage(slot, "a second start")
             case Image() if not 0 <= message.entry < len(plan.entries):
                 raise self._garbage(slot, f"an image of entry {message.entry} of {len(plan.entries)}")
@@ -191,10 +194,16 @@ class DecoderPool:
         return message
 
     async def _hear(self, slot: Slot, child: Child, max_payload_bytes: int) -> wire.FromDecoder | None:
+        now = asyncio.get_running_loop().time
+        slot.silent_since = now()
         try:
-            return await child.receive(max_payload_bytes)
+            while isinstance(message := await child.receive(max_payload_bytes), wire.Alive):
+                slot.silent_since = now()
+            return message
         except wire.WireError as error:
             raise self._garbage(slot, str(error)) from error
+        finally:
+            slot.silent_since = IDLE
 
     async def _answer(self, slot: Slot, child: Child, wanted: wire.Read, source: ByteSource) -> None:
         """Give the decoder the bytes it waits for. What reading raises is what the capture ends with."""
@@ -225,6 +234,9 @@ class DecoderPool:
         end = await child.end()
         if slot.verdict is not None:
             return slot.verdict
+        if child.exited.result() == -SIGPROF:
+            slot.leaving = "timeout"
+            return over_limit("decoding took more CPU time", "POOL__CPU_TIME_LIMIT_S", self._limits.cpu_time_limit_s)
         slot.leaving = "crashed"
         lost = child.exited.result() is None  # with its fork server, and so with all other decoders
         return TaskError(Code.INTERNAL_ERROR if lost else code, f"the decoder process {end}", retryable=True)

@@ -32,11 +32,16 @@ class WireError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Begin:
-    """To the decoder: capture this from a source of `source_bytes`, within `soft_time_limit_s` of wall time."""
+    """To the decoder: capture this from a source of `source_bytes`, within `soft_time_limit_s` of wall time and
+
+    `cpu_time_limit_s` of CPU time; while nothing else is to be said, say every `alive_s` that you are alive.
+    """
 
     plan: CapturePlan
     source_bytes: int
     soft_time_limit_s: float
+    cpu_time_limit_s: float
+    alive_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +65,11 @@ class Ready:
 @dataclass(frozen=True, slots=True)
 class Started:
     """From the decoder, first of each capture: whatever goes wrong from now on, the task may have done it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Alive:
+    """From the decoder: it is at work, and comes out of its libraries' code now and then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +102,7 @@ class Failure:
 
 
 ToDecoder = Begin | Block
-FromDecoder = Ready | Started | Read | Expect | Image | Progress | Cuts | Report | Failure
+FromDecoder = Ready | Started | Alive | Read | Expect | Image | Progress | Cuts | Report | Failure
 
 
 def pack(message: ToDecoder | FromDecoder) -> tuple[bytes, bytes]:
