@@ -79,6 +79,7 @@ def capture_plan(task: Task, bounds: LimitSettings) -> CapturePlan:
         max_streams=bounds.streams,
         max_decoded_frames=bounds.decoded_frames,
         max_image_bytes=bounds.image_bytes,
+        max_opening_bytes=bounds.opening_bytes,
         max_allocation_bytes=bounds.allocation_bytes,
         codecs=bounds.codecs,
     )

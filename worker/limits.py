@@ -100,7 +100,10 @@ class LimitSettings(Section):
     streams: int = Field(128, ge=1, description="Streams in a source.")
     decoded_frames: int = Field(1_000_000, ge=1, description="Frames decoded for one task.")
     image_bytes: int = Field(64 * MIB, ge=1024, description="Size of one image.")
-    allocation_bytes: int = Field(512 * MIB, ge=16 * MIB, description="Memory that FFmpeg may ask for at once.")
+    opening_bytes: int = Field(
+        128 * MIB, ge=16 * MIB, description="Memory that FFmpeg may ask for at once while it opens a source."
+    )
+    allocation_bytes: int = Field(512 * MIB, ge=16 * MIB, description="The same while it reads and decodes.")
     codecs: _Names = Field(
         (), description="JSON list of video codecs that may be decoded, by FFmpeg's names; empty: all that it decodes."
     )

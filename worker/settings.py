@@ -5,6 +5,7 @@
 What a task may cost is in `worker.limits`. The table in `docs/settings.md` is generated from both.
 """
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
@@ -50,7 +51,18 @@ def _endpoint_url(value: str) -> str:
     return value
 
 
-_Buckets = Annotated[tuple[str, ...], NoDecode, BeforeValidator(json_list('["photos", "videos"]'))]
+def _place(value: str) -> str:
+    if not re.fullmatch(_PLACE, value):
+        raise PydanticCustomError("place", "should be a bucket, or a bucket and a prefix such as videos/incoming")
+    return value
+
+
+_PLACE = r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/(?!\.{1,2}(/|$))[^/\\\x00-\x1f\x7f]+)*/?"
+_Places = Annotated[
+    tuple[Annotated[str, AfterValidator(_place)], ...],
+    NoDecode,
+    BeforeValidator(json_list('["photos", "videos/incoming"]')),
+]
 _Delays = Annotated[tuple[int, ...], NoDecode, BeforeValidator(json_list("[5, 30, 120]"))]
 
 
@@ -111,8 +123,12 @@ class Store(Section):
     multipart_bytes: int = Field(
         16 * MIB, ge=5 * MIB, description="Objects larger than this are uploaded in parts of this size."
     )
-    source_buckets: _Buckets = Field((), description="JSON list of buckets that may be read; empty: all.")
-    target_buckets: _Buckets = Field((), description="JSON list of buckets that may be written; empty: all.")
+    source_buckets: _Places = Field(
+        (), description="JSON list of buckets that may be read, each alone or with a prefix; empty: all."
+    )
+    target_buckets: _Places = Field(
+        (), description="JSON list of buckets that may be written, each alone or with a prefix; empty: all."
+    )
 
     @model_validator(mode="after")
     def _whole_key(self) -> Self:

@@ -24,9 +24,10 @@ _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\\\ud800-\udfff]")
 
 @dataclass(frozen=True, slots=True)
 class AllowedBuckets:
-    """The buckets that may be read and those that may be written; none listed: all.
+    """The buckets that may be read and those that may be written, each alone or with a prefix that keys must lie
 
-    What lies below `reserved` is the worker's own, and for no task to read or write.
+    below, as `bucket/prefix`; none listed: all. What lies below `reserved` is the worker's own, and for no task to read
+    or write.
     """
 
     sources: tuple[str, ...] = ()
@@ -35,13 +36,13 @@ class AllowedBuckets:
 
     def check_read(self, location: Location) -> None:
         """Raise `AccessDenied` or `InvalidArgument` unless `location` may be read."""
-        _check_bucket(location, self.sources, "read", "source_buckets")
+        _check_bucket(location, self.sources, "read", "STORE__SOURCE_BUCKETS")
         check_key(location)
         self._check_reserved(location)
 
     def check_write(self, location: Location) -> None:
         """Raise `AccessDenied` or `InvalidArgument` unless `location` may be written."""
-        _check_bucket(location, self.targets, "written", "target_buckets")
+        _check_bucket(location, self.targets, "written", "STORE__TARGET_BUCKETS")
         check_key(location)
         self._check_reserved(location)
 
@@ -65,12 +66,16 @@ def _check_bucket(location: Location, allowed: tuple[str, ...], use: str, settin
             Code.INVALID_ARGUMENT,
             f"{location.bucket!r} is no bucket name: it has 3 to 63 lower-case letters, digits, dots and hyphens",
         )
-    if allowed and location.bucket not in allowed:
+    if allowed and not any(_lies_in(location, place) for place in allowed):
         raise TaskError(
             Code.ACCESS_DENIED,
-            f"the bucket {location.bucket!r} may not be {use}: the worker's setting {setting} allows "
-            + ", ".join(allowed),
+            f"{location} may not be {use}: the worker's setting {setting} allows {', '.join(allowed)}",
         )
+
+
+def _lies_in(location: Location, place: str) -> bool:
+    """Tell whether an object is in a bucket, or below the prefix that follows its name."""
+    return f"{location.bucket}/{location.key}/".startswith(f"{place.removesuffix('/')}/")
 
 
 def check_key(location: Location) -> None:

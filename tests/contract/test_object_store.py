@@ -260,9 +260,9 @@ async def test_only_allowed_buckets_are_read_and_written(new_store, at):
     ) as store:
         for attempt in (store.stat(at(bucket=OTHER)), store.read(at(bucket=OTHER), 0, 1, "")):
             message = await refused(attempt, Code.ACCESS_DENIED)
-            assert re.search(r"'contract-other' may not be read.*source_buckets allows contract$", message)
+            assert re.search(r"//contract-other/.* may not be read.*STORE__SOURCE_BUCKETS allows contract$", message)
         message = await refused(store.write(at(), b"", ""), Code.ACCESS_DENIED)
-        assert re.search(r"'contract' may not be written.*target_buckets allows contract-other$", message)
+        assert re.search(r"//contract/.* may not be written.*STORE__TARGET_BUCKETS allows contract-other$", message)
         with pytest.raises(TaskError) as caught:
             store.check_write(at())
         assert (caught.value.code, caught.value.message) == (Code.ACCESS_DENIED, message)
@@ -271,6 +271,22 @@ async def test_only_allowed_buckets_are_read_and_written(new_store, at):
         etag = await store.write(at(bucket=OTHER), b"data", "")
         assert etag
         await refused(store.stat(at("none")), Code.RESOURCE_NOT_FOUND)
+
+
+async def test_only_what_lies_below_an_allowed_prefix_is_read_and_written(new_store, at):
+    async with new_store() as store:
+        etag = await store.write(at("in/new/a.mp4"), b"data", "")
+    below = f"{BUCKET}/{at('x').key.removesuffix('x')}"
+    async with new_store(sources=(f"{below}in/new", OTHER), targets=(f"{below}out/",)) as store:
+        assert await store.read(at("in/new/a.mp4"), 0, 4, etag) == b"data"
+        for key in ("in/news.mp4", "in/newer/a.mp4", "in/a.mp4", "a.mp4", "out/in/new/a.mp4"):
+            assert f"{key} may not be read" in await refused(store.stat(at(key)), Code.ACCESS_DENIED)
+        for key in ("in/new/../a.mp4", "in/new/%2e%2e/a.mp4", "in/new//a.mp4"):
+            await refused(store.stat(at(key)), Code.INVALID_ARGUMENT)
+        store.check_write(at("out/b/1.jpg"))
+        for key in ("outer/1.jpg", "b/out/1.jpg", "in/new/1.jpg"):
+            assert f"{key} may not be written" in await refused(store.write(at(key), b"", ""), Code.ACCESS_DENIED)
+        await refused(store.stat(at("none", bucket=OTHER)), Code.RESOURCE_NOT_FOUND)
 
 
 async def test_requests_are_reported(new_store, at):

@@ -21,7 +21,7 @@ from worker.media.clock import Continuity
 from worker.media.codecs import check_codec, whitelist
 from worker.media.cover import is_real_video
 from worker.media.extent import is_truncated
-from worker.media.opening import open_container, padded_pixels
+from worker.media.opening import is_too_large, open_container, padded_pixels
 from worker.media.plan import Limits
 from worker.media.presentation import decoder_for, presentation
 from worker.media.reads import Expected, expect_index
@@ -185,9 +185,9 @@ class Media:
             self.index_read = True
             self._expected.times(self._wanted)
 
-    def expect_keys(self, dts: int) -> None:
-        """Announce the next keyframes behind the one at `dts`."""
-        self._expected.keys(dts)
+    def expect_keys(self, last: int, last_bytes: int) -> None:
+        """Announce the next keyframes behind the one that the index has at `last`, of that size."""
+        self._expected.keys(last, last_bytes)
 
     @property
     def time_base(self) -> Fraction:
@@ -208,6 +208,11 @@ class Media:
         """The nominal time between frames; 1/25 s where the container tells none."""
         rate = self.stream.average_rate or self.stream.guessed_rate
         return 1 / Fraction(rate) if rate else Fraction(1, 25)
+
+    def check_refusal(self, error: av.error.FFmpegError) -> None:
+        """Raise `LimitExceeded` where the decoder failed since a picture has too many pixels."""
+        if is_too_large(error, self.context):
+            raise over_limit("a picture of the source has more pixels", "LIMITS__PIXELS", self._limits.max_pixels)
 
     def lenient_decoder(self) -> VideoCodecContext | None:
         """Make another decoder for single packets, that is not strict; None where strictness cannot be done without."""

@@ -19,8 +19,9 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from worker.errors import Code, TaskError
+from worker.errors import Code, TaskError, over_limit
 from worker.media.codecs import allowed, whitelist
+from worker.media.opening import is_too_large
 from worker.media.plan import Limits
 
 _NOT_VIDEO: Final = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
@@ -50,11 +51,15 @@ def find_cover(container: InputContainer, limits: Limits | None = None) -> Video
     """
     pictures = [*_attached(container), *_attachments(container), *_vorbis_fields(container)]
     failures: list[str] = []
+    too_large = False
     for picture in sorted(pictures, key=lambda picture: not picture.is_front):  # stable: else in the order above
         try:
             return _decode(picture, limits or Limits())
         except av.FFmpegError as error:
             failures.append(f"{picture.name}: {error.strerror}")
+            too_large |= picture.decoder is not None and is_too_large(error, picture.decoder)
+    if too_large:
+        raise over_limit("the embedded picture has more pixels", "LIMITS__PIXELS", (limits or Limits()).max_pixels)
     if failures:
         raise TaskError(Code.CORRUPT_MEDIA, f"no embedded picture can be decoded ({'; '.join(failures)})")
     return None

@@ -170,7 +170,8 @@ class Decoder:
     def _decode(self, packet: VideoPacket | None, sent: Sent | None = None) -> None:
         try:
             frames = self._context.decode(packet)
-        except av.error.FFmpegError:
+        except av.error.FFmpegError as error:
+            self._media.check_refusal(error)
             if packet is not None and sent is not None and sent.first:
                 self._check_rules(packet)
             self._damage(sent)

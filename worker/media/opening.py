@@ -11,7 +11,9 @@ import av
 import av.subtitles.codeccontext  # PyAV imports these when it meets a stream of their kind,
 import av.subtitles.stream  # but in a decoder's sandbox nothing can be imported any more
 import av.subtitles.subtitle
+from av.codec.context import CodecContext
 from av.container import InputContainer
+from av.video.codeccontext import VideoCodecContext
 
 from worker.errors import Code, TaskError, over_limit
 from worker.media.allocation import limit_allocations
@@ -61,7 +63,6 @@ def open_container(file: BinaryIO, limits: Limits) -> InputContainer:
     if not is_media(head):
         message = "the source is none of the supported containers, or its first bytes are damaged"
         raise TaskError(Code.UNSUPPORTED_MEDIA, message)
-    limit_allocations(limits.max_allocation_bytes)
     options = {
         "format_whitelist": FORMATS,
         "protocol_whitelist": "",
@@ -69,19 +70,20 @@ def open_container(file: BinaryIO, limits: Limits) -> InputContainer:
         "max_pixels": padded_pixels(limits),
         "max_streams": str(limits.max_streams),
     }
+    limit_allocations(limits.max_opening_bytes)
     try:
         return _demuxed(file, options)
     except av.error.MemoryError as error:
-        what = (
-            f"the source's header names more streams, or wants more memory at once (LIMITS__ALLOCATION_BYTES "
-            f"{limits.max_allocation_bytes}), than allowed"
-        )
-        raise over_limit(what, "LIMITS__STREAMS", limits.max_streams) from error
+        # FFmpeg says the same of too many streams, and of what it may not allocate.
+        what = f"the source's header has more streams than {limits.max_streams} (LIMITS__STREAMS), or wants more memory"
+        raise over_limit(what, "LIMITS__OPENING_BYTES", limits.max_opening_bytes) from error
     except av.error.FFmpegError as error:
         if is_transport_stream(head):  # of a few packets, which look like something else to FFmpeg
             with suppress(av.error.FFmpegError):
                 return _demuxed(file, options, "mpegts")
         raise TaskError(Code.CORRUPT_MEDIA, f"the source's header is damaged ({error.strerror})") from error
+    finally:
+        limit_allocations(limits.max_allocation_bytes)
 
 
 def _head(file: BinaryIO) -> bytes:
@@ -96,6 +98,11 @@ def _head(file: BinaryIO) -> bytes:
 def _demuxed(file: BinaryIO, options: dict[str, str], format_name: str | None = None) -> InputContainer:
     file.seek(0)
     return av.open(_Guarded(file), mode="r", format=format_name, options=options, metadata_errors="replace")
+
+
+def is_too_large(error: av.error.FFmpegError, context: CodecContext) -> bool:
+    """Tell whether a decoder refused a picture for its number of pixels: then it says EINVAL, and forgets the size."""
+    return isinstance(error, av.error.ArgumentError) and isinstance(context, VideoCodecContext) and not context.width
 
 
 def padded_pixels(limits: Limits) -> str:
