@@ -1,6 +1,6 @@
 # Everything that a developer does with this project. `make` alone lists it.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all test-faults image-test soak check format schemas docs formats dashboards picture manifests bench lock clean
+.PHONY: help setup demo test test-all test-faults image-test lint-deploy soak check format schemas docs formats dashboards picture manifests bench lock clean
 
 VENV_PYTHON := .venv/bin/python
 STORE ?= local
@@ -33,6 +33,10 @@ test-faults: setup ## Inject faults under load and account for every task, about
 image-test: setup ## Build the image with Debian's packages as its base, run it, and look into it (as root)
 	@scripts/setup image
 	@$(VENV_PYTHON) -m pytest -m "" tests/image $(ARGS)
+
+lint-deploy: setup ## Look for weaknesses in the manifests and the Dockerfile with checkov and hadolint
+	@scripts/setup lint
+	@$(VENV_PYTHON) -m pytest -m "" tests/deploy/test_posture.py $(ARGS)
 
 soak: setup ## Inject faults at random for SOAK minutes (SOAK_SEED=n repeats a mix)
 	@SOAK=$(SOAK) $(VENV_PYTHON) -m pytest -m "" -s tests/faults/test_soak.py $(ARGS)
@@ -79,8 +83,9 @@ lock: ## Pin the dependencies of pyproject.toml anew (ARGS=--upgrade: in their n
 	compile="$$tmp/venv/bin/uv pip compile --quiet --generate-hashes --no-header --python-version 3.11 $(ARGS)"; \
 	$$compile pyproject.toml -o requirements.txt; \
 	$$compile --extra dev pyproject.toml -o requirements-dev.txt; \
-	$$compile bench/requirements.in -o bench/requirements.txt
+	$$compile bench/requirements.in -o bench/requirements.txt; \
+	$$compile deploy/lint/requirements.in -o deploy/lint/requirements.txt
 
 clean: ## Remove what the other targets made
-	rm -rf .venv .venv-bench .image bench-media .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache demo-output
+	rm -rf .venv .venv-bench .venv-lint .image bench-media .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache demo-output
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
