@@ -45,6 +45,7 @@ def lures(secret: Path, port: int, udp_port: int) -> dict[str, bytes]:
     }
     disguised = {f"HLS like MPEG-TS: {name}": like_a_transport_stream(data) for name, data in playlists.items()} | {
         "concat like MPEG-TS": like_a_transport_stream(others["concat, relative"]),
+        "metadata like MPEG-TS": like_a_transport_stream(others["metadata"], comment=b";"),
         "SDP like MPEG-TS": like_a_transport_stream(others["SDP"], comment=b"a="),
     }
     return {f"HLS: {name}": data for name, data in playlists.items()} | others | disguised

@@ -96,7 +96,7 @@ def tried(world, ways, *free):
 
 @pytest.fixture(scope="module")
 def trapped(world):
-    return tried(world, "worker,plain,formats only,protocols only")
+    return tried(world, "worker;worker, all formats;plain;formats only;protocols only")
 
 
 @trap
@@ -121,6 +121,13 @@ def test_the_whitelist_of_formats_alone_stops_all_but_references_of_mov(trapped)
 def test_the_whitelist_of_protocols_alone_stops_all(trapped):
     assert not [ways["protocols only"] for ways in trapped.values() if ways["protocols only"].startswith("SIG")]
     assert trapped["a good video"]["protocols only"] == "opened"
+
+
+@trap
+def test_the_whitelist_of_protocols_that_the_worker_gives_is_one(trapped):
+    found = {lure: ways["worker, all formats"] for lure, ways in trapped.items()}
+    assert not [how for how in found.values() if how.startswith("SIG")]
+    assert found["metadata like MPEG-TS"] == "opened", "with all formats allowed"
 
 
 @trap
@@ -206,10 +213,16 @@ def test_ffmpeg_itself_probes_no_codec_that_is_not_listed():
 def test_ffmpeg_itself_keeps_the_limit_on_pixels(monkeypatch):
     monkeypatch.setattr(container, "check_size", lambda *_: None)
     data = a_video("matroska", "ffv1")
-    with Media(io.BytesIO(data), Limits()) as media:
-        assert media.context.decode(media.read())
-    with Media(io.BytesIO(data), Limits(max_pixels=1000, max_side=1)) as media, pytest.raises(av.error.FFmpegError):
-        media.context.decode(media.read())
+    with monkeypatch.context() as decoding:
+        decoding.setattr(opening, "padded_pixels", lambda _: "100000000")
+        with Media(io.BytesIO(data), Limits()) as media:
+            assert media.context.decode(media.read())
+        with Media(io.BytesIO(data), Limits(max_pixels=1000, max_side=1)) as media, pytest.raises(av.error.FFmpegError):
+            media.context.decode(media.read())
+    with open_container(io.BytesIO(data), Limits()) as probed:
+        assert probed.streams.video[0].codec_context.pix_fmt is not None
+    with open_container(io.BytesIO(data), Limits(max_pixels=1000, max_side=1)) as refused:
+        assert refused.streams.video[0].codec_context.pix_fmt is None
 
 
 def test_ffmpeg_itself_keeps_the_limit_on_streams():

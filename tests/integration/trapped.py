@@ -1,6 +1,6 @@
 """Opens each lure in a process that ends at the first system call which is not just memory, clocks and its own pipe.
 
-Run as `python -m tests.integration.trapped SECRET PORT UDP_PORT WAY,WAY… [free]`; prints how each ended in each way of
+Run as `python -m tests.integration.trapped SECRET PORT UDP_PORT WAY;WAY… [free]`; prints how each ended in each way of
 opening, as JSON. `free` leaves the trap out.
 """
 
@@ -17,6 +17,7 @@ from tests.integration.lures import a_video, lures
 from worker.adapters import seccomp
 from worker.adapters.kernel import prctl
 from worker.errors import TaskError
+from worker.media import opening
 from worker.media.opening import FORMATS, open_container
 from worker.media.plan import Limits
 
@@ -35,6 +36,12 @@ def worker(data, _name):
     open_container(io.BytesIO(data), Limits()).close()
 
 
+def protocols_refused(data, name):
+    """Open as the worker does, but with every format allowed."""
+    opening.FORMATS = ",".join(sorted(av.formats_available))
+    worker(data, name)
+
+
 def plain(data, name, **options):
     drefs = {"enable_drefs": "1", "use_absolute_path": "1"} if name == "x.mov" else {}
     av.open(Named(data, name), options=drefs | options).close()
@@ -48,7 +55,13 @@ def protocols_only(data, name):
     plain(data, name, protocol_whitelist="")
 
 
-WAYS = {"worker": worker, "plain": plain, "formats only": formats_only, "protocols only": protocols_only}
+WAYS = {
+    "worker": worker,
+    "worker, all formats": protocols_refused,
+    "plain": plain,
+    "formats only": formats_only,
+    "protocols only": protocols_only,
+}
 
 
 def name_of(lure):
@@ -87,7 +100,7 @@ def main(secret, port, udp_port, ways, free=""):
     worker(cases["a good video"], "")  # what is imported, read or allocated once, is so now
     os.chdir(Path(secret).parent)
     found = {
-        lure: {way: opened(WAYS[way], data, name_of(lure), free=bool(free)) for way in ways.split(",")}
+        lure: {way: opened(WAYS[way], data, name_of(lure), free=bool(free)) for way in ways.split(";")}
         for lure, data in cases.items()
     }
     print(json.dumps(found))  # noqa: T201  the test reads it
