@@ -55,13 +55,14 @@ class MemoryStore:
     async def check(self) -> None:
         await self.before("check", "")
 
-    async def stat(self, location: Location) -> ObjectInfo:
+    async def stat(self, location: Location, head_bytes: int = 0) -> ObjectInfo:
         self._allowed.check_read(location)
-        with observed(self._on_request, "stat"):
+        with observed(self._on_request, "stat") as transfer:
             await self.before("stat", location.key)
             found = self._find(location)
+            transfer.bytes_in = len(found.data[:head_bytes])
         self.journal.append(f"stat {location.key}")
-        return ObjectInfo(len(found.data), found.etag)
+        return ObjectInfo(len(found.data), found.etag, found.data[:head_bytes])
 
     async def read(self, location: Location, offset: int, size: int, etag: str) -> bytes:
         self._allowed.check_read(location)

@@ -27,9 +27,9 @@ class Recorder(LocalStore):
         super().__init__(root)
         self.keys = set()
 
-    async def stat(self, location):
+    async def stat(self, location, head_bytes=0):
         self.keys.add(location.key)
-        return await super().stat(location)
+        return await super().stat(location, head_bytes)
 
     async def read(self, location, offset, size, etag):
         self.keys.add(location.key)

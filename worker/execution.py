@@ -14,6 +14,7 @@ from worker.metrics import STAGES, Metrics, code_label
 from worker.outage import Outages
 from worker.ports import BrokerLostError, DecoderPool, ObjectInfo, ObjectStore, SourceOpener
 from worker.settings import Settings
+from worker.source import BLOCK_BYTES
 from worker.task import Canceled, Completed, Failed, Outcome, Postponed, RetryPolicy
 from worker.telling import Teller
 
@@ -102,7 +103,7 @@ class Execution:
         for output in outputs(task):
             self._store.check_write(output)
         started = perf_counter()
-        info = await self._store.stat(location)
+        info = await self._store.stat(location, BLOCK_BYTES)
         self._metrics.observe_stage("stat", perf_counter() - started)
         self._check_size(info)
         attempt.source_etag = info.etag

@@ -1,44 +1,73 @@
-"""What a line of the log looks like: JSON, or for people. Its library takes long to import, so `logs` waits for a line.
+"""What a line of the log looks like: JSON, or for people.
 
-A record's `fields`, if it has any, are what its event is about.
+A record's `fields`, if it has any, are what its event is about. What draws lines for people, and tracebacks, takes long
+to import, and waits until there is one.
 """
 
+import json
 import logging
 import traceback
-from typing import TextIO
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, TextIO
 
-import structlog
-from structlog.typing import EventDict, ExcInfo, Processor, WrappedLogger
+if TYPE_CHECKING:
+    from structlog.typing import EventDict, ExcInfo, WrappedLogger
 
 MAX_VALUE = 1000
-# By default both forms show the variables of each frame: credentials, signed requests, whole messages.
-_TRACEBACKS = structlog.processors.ExceptionRenderer(structlog.tracebacks.ExceptionDictTransformer(show_locals=False))
 
 
 def formatter(*, readable: bool, colours: bool) -> logging.Formatter:
     """Make what writes records down."""
-    first: list[Processor] = [
-        _add_fields,
-        structlog.stdlib.add_log_level,
-        structlog.stdlib.add_logger_name,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-    ]
-    last: list[Processor] = (
-        [_tame, structlog.dev.ConsoleRenderer(colors=colours, exception_formatter=_write_traceback)]
-        if readable
-        else [_TRACEBACKS, _tame, structlog.processors.JSONRenderer(ensure_ascii=False)]
-    )
+    return _readable(colours=colours) if readable else _JsonLines()
+
+
+class _JsonLines(logging.Formatter):
+    """Writes each record as a JSON object: one for each task at least, so this is part of what a task costs."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "event": record.getMessage(),
+            **getattr(record, "fields", {}),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "timestamp": datetime.now(UTC).isoformat().replace("+00:00", "Z"),
+        }
+        if record.exc_info:
+            line["exception"] = _frames(record.exc_info)
+        return json.dumps(_tamed(line), ensure_ascii=False, default=repr)
+
+
+def _frames(exc_info: "ExcInfo | tuple[None, None, None]") -> object:
+    """Take a traceback apart; without the variables of each frame: credentials, signed requests, whole messages."""
+    import structlog.tracebacks  # noqa: PLC0415 - takes long
+
+    return structlog.tracebacks.ExceptionDictTransformer(show_locals=False)(exc_info) if exc_info[0] else None
+
+
+def _readable(*, colours: bool) -> logging.Formatter:
+    import structlog  # noqa: PLC0415 - takes long
+
     return structlog.stdlib.ProcessorFormatter(
-        foreign_pre_chain=first, processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last]
+        foreign_pre_chain=[
+            _add_fields,
+            structlog.stdlib.add_log_level,
+            structlog.stdlib.add_logger_name,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+        ],
+        processors=[
+            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+            _tame,
+            structlog.dev.ConsoleRenderer(colors=colours, exception_formatter=_write_traceback),
+        ],
     )
 
 
-def _add_fields(_logger: WrappedLogger, _name: str, event: EventDict) -> EventDict:
+def _add_fields(_logger: "WrappedLogger", _name: str, event: "EventDict") -> "EventDict":
     event.update(getattr(event["_record"], "fields", {}))
     return event
 
 
-def _tame(_logger: WrappedLogger, _name: str, event: EventDict) -> EventDict:
+def _tame(_logger: "WrappedLogger", _name: str, event: "EventDict") -> "EventDict":
     """Take control and direction-changing characters out of texts, which come from strangers, and shorten them."""
     return {name: _tamed(value) for name, value in event.items()}
 
@@ -63,6 +92,6 @@ def _plain(text: str) -> str:
     return shown if len(shown) <= MAX_VALUE else f"{shown[:MAX_VALUE]}…"
 
 
-def _write_traceback(stream: TextIO, exc_info: ExcInfo) -> None:
+def _write_traceback(stream: TextIO, exc_info: "ExcInfo") -> None:
     lines = "".join(traceback.format_exception(*exc_info)).splitlines()
     stream.write("\n" + "\n".join(map(_plain, lines)))

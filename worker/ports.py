@@ -19,17 +19,24 @@ class BrokerLostError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ObjectInfo:
-    """Size in bytes and entity tag of a stored object, as they were when it was opened."""
+    """Size in bytes and entity tag of a stored object, as they were when it was opened.
+
+    `head` has its first bytes, as far as they were asked for.
+    """
 
     size: int
     etag: str
+    head: bytes = b""
 
 
 class ObjectStore(Protocol):
     """Objects in buckets. A write is visible under its key as a whole or not at all."""
 
-    async def stat(self, location: Location) -> ObjectInfo:
-        """Tell an object's size and tag. Raises `ResourceNotFound`, `AccessDenied`, `StorageUnavailable`."""
+    async def stat(self, location: Location, head_bytes: int = 0) -> ObjectInfo:
+        """Tell an object's size and tag, and in the same request give its first `head_bytes` bytes, or all it has.
+
+        Raises `ResourceNotFound`, `AccessDenied`, `StorageUnavailable`.
+        """
         ...
 
     async def read(self, location: Location, offset: int, size: int, etag: str) -> bytes:

@@ -70,6 +70,10 @@ class RangeCache:
         self._pieces: list[Piece] = []  # by place
         self._recent: OrderedDict[Piece, None] = OrderedDict()  # the same, least recently used first
         self._fetches: set[asyncio.Task[bytes]] = set()
+        if info.head:
+            self._new(0, len(info.head)).content.set_result(info.head)
+            self.requests += 1
+            self._count(info.head)
 
     @property
     def under_way(self) -> int:
@@ -155,9 +159,7 @@ class RangeCache:
         if self._budget is not None:
             self._budget.spend(size)
         data = await self._store.read(self._location, offset, size, self._etag)
-        self.bytes_read += len(data)
-        if self._on_read:
-            self._on_read(len(data))
+        self._count(data)
         if len(data) != size:
             raise TaskError(
                 Code.STORAGE_UNAVAILABLE,
@@ -165,6 +167,11 @@ class RangeCache:
                 retryable=True,
             )
         return data
+
+    def _count(self, data: bytes) -> None:
+        self.bytes_read += len(data)
+        if self._on_read:
+            self._on_read(len(data))
 
     def _settle(self, pieces: list[Piece], fetch: asyncio.Task[bytes]) -> None:
         """Hand a finished request's data, or its failure, to whoever waits; forget pieces that failed."""

@@ -11,7 +11,8 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from worker.ports import ObjectInfo, ObjectStore
+from worker.errors import Code, TaskError
+from worker.ports import ByteSource, ObjectInfo, ObjectStore
 from worker.ranges import PIECE_BYTES, REQUEST_BYTES, Piece, RangeCache
 from worker.read_budget import ReadBudget
 from worker.task import Location
@@ -129,6 +130,15 @@ class _Reader:
     def close(self) -> None:
         """Give up what was announced and not read."""
         self._announced.close()
+
+
+async def read_exactly(source: ByteSource, offset: int, size: int) -> bytes:
+    """Read bytes that the source says it has. Raises what it raises, and for fewer bytes `StorageUnavailable`."""
+    data = await source.read(offset, size)
+    if len(data) != size:
+        text = f"the source gave {len(data)} bytes instead of {size} at {offset} of {source.size}"
+        raise TaskError(Code.STORAGE_UNAVAILABLE, text, retryable=True)
+    return data
 
 
 def _joined(pieces: Sequence[Piece], start: int, end: int) -> bytes:

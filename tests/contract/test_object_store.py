@@ -118,6 +118,21 @@ async def test_an_empty_object(store, at):
     assert await store.read(at(), 0, 10, etag) == b""
 
 
+@pytest.mark.parametrize(("head_bytes", "head"), [(4, b"0123"), (10, b"0123456789"), (1000, b"0123456789")])
+async def test_the_head_comes_with_the_size_at_one_request(new_store, at, head_bytes, head):
+    reported = []
+    async with new_store(on_request=lambda *args: reported.append(args)) as store:
+        etag = await store.write(at(), b"0123456789", "")
+        await store.write(at("empty"), b"", "")
+        reported.clear()
+        assert await store.stat(at(), head_bytes) == ObjectInfo(10, etag, head)
+        ((operation, _, bytes_in, _, code),) = reported
+        assert (operation, bytes_in, code) == ("stat", len(head), "")
+        assert (await store.stat(at("empty"), head_bytes)).head == b""
+        await refused(store.stat(at("none"), head_bytes), Code.RESOURCE_NOT_FOUND)
+        await refused(store.stat(at(bucket="no-such-bucket"), head_bytes), Code.RESOURCE_NOT_FOUND)
+
+
 @pytest.mark.parametrize(
     "key",
     ["plain", "a/b/c/d", "with space+plus&amp;", "ünïcode/动画-🎬.jpg", "100%.mp4", "a%2Fb", ".hidden", "x" * 200],

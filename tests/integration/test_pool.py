@@ -157,10 +157,19 @@ async def test_what_a_capture_announces_is_told_and_read_exactly():
 
 
 async def test_many_announced_ranges_are_told_in_several_messages():
-    source = MemorySource.command(do="announce", ranges=[[0, 10]], times=2500)
+    source = MemorySource.command(do="announce", ranges=[[MIB, 10]], times=2500, body=bytes(2 * MIB))
     async with make_pool() as pool:
         await run(pool, source)
     assert [len(told) for told in source.announced] == [1024, 1024, 452]
+
+
+async def test_the_head_comes_with_the_plan_and_is_neither_announced_nor_asked_for():
+    """Each message less is a wake of the parent less: a small source costs one read."""
+    source = MemorySource.command(do="announce", ranges=[[300, 700], [5, 10]], body=os.urandom(1000))
+    async with make_pool() as pool:
+        image, _ = await run(pool, source)
+    assert image.data == hashlib.sha256(source.data[300:1000] + source.data[5:15]).digest()
+    assert (source.announced, source.reads) == ([], [(0, source.size)])
 
 
 async def test_seeking_costs_no_request_and_the_reader_has_no_name():

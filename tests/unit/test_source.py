@@ -31,7 +31,7 @@ class MemoryStore:
         self.asked = asyncio.Condition()
         self.cancelled = 0
 
-    async def stat(self, location):
+    async def stat(self, location, head_bytes=0):
         return self.info
 
     async def read(self, location, offset, size, etag):

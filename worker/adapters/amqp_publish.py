@@ -14,10 +14,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from time import perf_counter
+from typing import cast
 
 from aio_pika import Message, RobustConnection
 from aio_pika.abc import AbstractChannel, AbstractRobustChannel
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS, PublishError
+from aiormq import Channel
 
 from worker.ports import BrokerLostError
 from worker.settings import Amqp
@@ -161,7 +163,7 @@ class Publisher:
 
 
 async def _publish(channel: AbstractChannel, exchange: str, key: str, message: Message) -> None:
-    below = await channel.get_underlay_channel()
+    below = cast("Channel", await channel.get_underlay_channel())
     await below.basic_publish(
-        message.body, exchange=exchange, routing_key=key, properties=message.properties, mandatory=True
-    )
+        message.body, exchange=exchange, routing_key=key, properties=message.properties, mandatory=True, wait=False
+    )  # the confirmation is waited for, so there is no need to wait for the socket before it

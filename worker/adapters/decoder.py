@@ -19,13 +19,14 @@ from typing import Any, NoReturn
 
 from worker.adapters import wire
 from worker.errors import Code, TaskError
-from worker.media.plan import CapturePlan, PartEvent, Report
+from worker.media.plan import CapturePlan, PartEvent, Progress, Report
 from worker.media.segments import SegmentStream
 
-BLOCK_BYTES = 256 * 1024
+BLOCK_BYTES = wire.HEAD_BYTES
 WINDOW_BYTES = 8 * BLOCK_BYTES
 WINDOW_PIECES = 32
 ALARM_REPEAT_S = 0.25
+PROGRESS_S = 0.1
 
 Capture = Callable[[io.RawIOBase, CapturePlan], Iterator[PartEvent]]
 
@@ -68,16 +69,18 @@ class RangeReader(io.RawIOBase):
     """The source as a seekable file without a name, read from the parent: as announced, else in aligned blocks.
 
     FFmpeg reads 32 KiB at a time and jumps between audio and video, so what came last is kept. It takes the
-    name of a file object for a URL, and a read that gives more than was asked for overflows its heap.
+    name of a file object for a URL, and a read that gives more than was asked for overflows its heap. `head` is what
+    is known already: the first bytes.
     """
 
-    def __init__(self, channel: Channel, size: int) -> None:
+    def __init__(self, channel: Channel, size: int, head: bytes = b"") -> None:
         super().__init__()
         self._channel = channel
         self._size = size
+        self._head_bytes = len(head)
         self._position = 0
-        self._pieces: OrderedDict[int, bytes] = OrderedDict()  # by offset; they may overlap
-        self._kept_bytes = 0
+        self._pieces: OrderedDict[int, bytes] = OrderedDict({0: head})  # by offset; they may overlap
+        self._kept_bytes = len(head)
         self._starts: list[int] = []  # of what was announced, by place; `_ends` has where each ends
         self._ends: list[int] = []
 
@@ -109,8 +112,9 @@ class RangeReader(io.RawIOBase):
             place = bisect_right(self._starts, offset)
             self._starts.insert(place, offset)
             self._ends.insert(place, offset + size)
-        for at in range(0, len(told), wire.MAX_RANGES):
-            offsets, sizes = zip(*told[at : at + wire.MAX_RANGES], strict=True)
+        news = [(offset, size) for offset, size in told if offset + size > self._head_bytes]
+        for at in range(0, len(news), wire.MAX_RANGES):
+            offsets, sizes = zip(*news[at : at + wire.MAX_RANGES], strict=True)
             self._channel.send(wire.Expect(offsets, sizes))
 
     def readinto(self, buffer: Any, /) -> int:
@@ -223,6 +227,17 @@ def serve(channel: Channel, capture: Capture) -> NoReturn:
         channel.send(_run(channel, capture, request))
 
 
+def _worth_telling(events: Iterator[PartEvent]) -> Iterator[PartEvent]:
+    """Leave out most progress: each costs the parent a wake, and it is announced every few seconds."""
+    next_s = 0.0
+    for event in events:
+        if isinstance(event, Progress):
+            if event.fraction >= 1 or time.monotonic() < next_s:
+                continue
+            next_s = time.monotonic() + PROGRESS_S
+        yield event
+
+
 def _run(channel: Channel, capture: Capture, request: wire.Begin) -> Report | wire.Failure:
     """Run one capture and give what it ended with: its report, kept until all is done, or its error as a value.
 
@@ -232,7 +247,8 @@ def _run(channel: Channel, capture: Capture, request: wire.Begin) -> Report | wi
     report: Report | None = None
     try:
         with _timed(channel, request):
-            for event in capture(RangeReader(channel, request.source_bytes), request.plan):
+            source = RangeReader(channel, request.source_bytes, request.data)
+            for event in _worth_telling(capture(source, request.plan)):
                 if isinstance(event, Report):
                     report = event
                 else:

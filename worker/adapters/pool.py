@@ -28,6 +28,7 @@ from worker.errors import Code, TaskError, over_limit
 from worker.media.parts import are_sound
 from worker.media.plan import CaptureEvent, CapturePlan, Cuts, Image, Part, PartEvent, Report
 from worker.ports import ByteSource
+from worker.source import read_exactly
 
 SAMPLE_S = 0.5
 ALIVE_SHARE = 0.25  # of the silence that is allowed: how often a decoder tells that it is alive
@@ -124,8 +125,8 @@ class DecoderPool:
         try:
             if begun is not None:
                 begun()
-            child = await self._begin(slot, plan, source.size)
             with source.reader() as reader:
+                child = await self._begin(slot, plan, reader)
                 while not isinstance(message := await self._receive(slot, child, plan), Report):
                     if isinstance(message, wire.Read):
                         await self._answer(slot, child, message, reader)
@@ -146,10 +147,11 @@ class DecoderPool:
             self.busy -= 1
             self._give_back(slot, claim)
 
-    async def _begin(self, slot: Slot, plan: CapturePlan, source_bytes: int) -> Child:
+    async def _begin(self, slot: Slot, plan: CapturePlan, source: ByteSource) -> Child:
         """Hand the plan to the slot's child. One that dies before it has started is replaced, once."""
+        head = await read_exactly(source, 0, min(wire.HEAD_BYTES, source.size))
         bounds = (self._limits.soft_time_limit_s, self._limits.cpu_time_limit_s)
-        request = wire.Begin(plan, source_bytes, *bounds, self._limits.silence_limit_s * ALIVE_SHARE)
+        request = wire.Begin(plan, source.size, *bounds, self._limits.silence_limit_s * ALIVE_SHARE, head)
         for last_try in (False, True):
             slot.leaving = "canceled"
             child = await self._child(slot)
@@ -209,11 +211,7 @@ class DecoderPool:
         """Give the decoder the bytes it waits for. What reading raises is what the capture ends with."""
         if not (0 < wanted.size <= wire.MAX_READ_BYTES and 0 <= wanted.offset <= source.size - wanted.size):
             raise self._garbage(slot, f"a read of {wanted.size} bytes at {wanted.offset} of {source.size}")
-        data = await source.read(wanted.offset, wanted.size)
-        if len(data) != wanted.size:
-            text = f"the source gave {len(data)} bytes instead of {wanted.size} at {wanted.offset} of {source.size}"
-            raise TaskError(Code.STORAGE_UNAVAILABLE, text, retryable=True)
-        if not await child.send(wire.Block(data)):
+        if not await child.send(wire.Block(await read_exactly(source, wanted.offset, wanted.size))):
             raise await self._death(slot, child)
 
     def _announce(self, slot: Slot, told: wire.Expect, source: ByteSource) -> None:

@@ -6,9 +6,9 @@ becomes visible only as a whole, which S3 promises of a PUT and of a completed m
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from aiobotocore.config import AioConfig
 from aiobotocore.session import get_session
@@ -28,6 +28,7 @@ CONNECT_TIMEOUT_S = 10
 _PARTIAL_CONTENT = 206
 _PAST_THE_END = 416
 _PRECONDITION_FAILED = 412
+_T = TypeVar("_T")
 
 # Their DEBUG logs show key ids and session tokens.
 _TALKATIVE = ("botocore", "aiobotocore", "urllib3", "aiohttp")
@@ -79,10 +80,12 @@ class S3Store:
             if not isinstance(answer, ClientError) or error.retryable or code_of(answer) in BAD_CREDENTIALS:
                 raise
 
-    async def stat(self, location: Location) -> ObjectInfo:
-        """Tell an object's size and tag, with a HEAD request."""
+    async def stat(self, location: Location, head_bytes: int = 0) -> ObjectInfo:
+        """Tell an object's size and tag: with a HEAD request, or as what comes with its first bytes."""
         _check_scheme(location)
         self._allowed.check_read(location)
+        if head_bytes and (info := await self._whole(lambda: self._open_once(location, head_bytes))):
+            return info
         async with self._request("stat", location):
             answer = await self._client.head_object(Bucket=location.bucket, Key=location.key)
         return ObjectInfo(answer["ContentLength"], _unquoted(answer["ETag"]))
@@ -91,10 +94,14 @@ class S3Store:
         """Read a range of the object that has `etag`. A body that breaks off is asked for again at once."""
         _check_scheme(location)
         self._allowed.check_read(location)
+        return await self._whole(lambda: self._read_once(location, offset, size, etag))
+
+    async def _whole(self, request: Callable[[], Awaitable[_T]]) -> _T:
+        """Repeat a request at once while the body of its answer breaks off."""
         for _ in range(self._settings.max_attempts - 1):
             with suppress(BrokenBodyError):
-                return await self._read_once(location, offset, size, etag)
-        return await self._read_once(location, offset, size, etag)
+                return await request()
+        return await request()
 
     def check_write(self, location: Location) -> None:
         """Raise `AccessDenied` or `InvalidArgument` for a bucket or a key that no task may write."""
@@ -146,12 +153,24 @@ class S3Store:
                 if status_of(error) == _PAST_THE_END:
                     return b""
                 raise
-            async with answer["Body"] as body:
-                _check_range(location, offset, size, answer)
-                with broken_body_of(location):
-                    data: bytes = await body.read()
+            data = await _body_of(location, offset, size, answer)
             transfer.bytes_in = len(data)
             return data
+
+    async def _open_once(self, location: Location, head_bytes: int) -> ObjectInfo | None:
+        """Ask for the head; None for an empty object, of which no range can be had."""
+        names = {"Bucket": location.bucket, "Key": location.key}
+        async with self._request("stat", location) as transfer:
+            try:
+                answer = await self._client.get_object(**names, Range=f"bytes=0-{head_bytes - 1}")
+            except ClientError as error:
+                if status_of(error) == _PAST_THE_END:
+                    return None
+                raise
+            head = await _body_of(location, 0, head_bytes, answer)
+            transfer.bytes_in = len(head)
+            size = int(answer.get("ContentRange", "").rpartition("/")[2] or answer["ContentLength"])
+            return ObjectInfo(size, _unquoted(answer["ETag"]), head)
 
     async def _write_in_parts(self, location: Location, data: bytes, content_type: str) -> str:
         names = {"Bucket": location.bucket, "Key": location.key}
@@ -227,6 +246,14 @@ def _check_scheme(location: Location) -> None:
 
 def _unquoted(etag: str) -> str:
     return etag.strip('"')
+
+
+async def _body_of(location: Location, offset: int, size: int, answer: dict[str, Any]) -> bytes:
+    async with answer["Body"] as body:
+        _check_range(location, offset, size, answer)
+        with broken_body_of(location):
+            data: bytes = await body.read()
+    return data
 
 
 def _check_range(location: Location, offset: int, size: int, answer: dict[str, Any]) -> None:

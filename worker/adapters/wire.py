@@ -21,6 +21,7 @@ from worker.media.plan import CapturePlan, Cuts, Image, Progress, Report
 PREFIX = struct.Struct("<II")
 MAX_HEADER_BYTES = 2**20
 MAX_READ_BYTES = 2**20
+HEAD_BYTES = 2**18
 MAX_RANGES = 1024
 MAX_TEXT = 16_384
 _SAID = (str, int, float)  # JSON says these as they are, and most values are among them
@@ -34,7 +35,8 @@ class WireError(Exception):
 class Begin:
     """To the decoder: capture this from a source of `source_bytes`, within `soft_time_limit_s` of wall time and
 
-    `cpu_time_limit_s` of CPU time; while nothing else is to be said, say every `alive_s` that you are alive.
+    `cpu_time_limit_s` of CPU time; while nothing else is to be said, say every `alive_s` that you are alive. `data` is
+    the source's first `HEAD_BYTES` bytes, or all of it: what every decoder would ask for first.
     """
 
     plan: CapturePlan
@@ -42,6 +44,7 @@ class Begin:
     soft_time_limit_s: float
     cpu_time_limit_s: float
     alive_s: float
+    data: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,11 +106,12 @@ class Failure:
 
 ToDecoder = Begin | Block
 FromDecoder = Ready | Started | Alive | Read | Expect | Image | Progress | Cuts | Report | Failure
+_WITH_PAYLOAD = Begin | Block | Image
 
 
 def pack(message: ToDecoder | FromDecoder) -> tuple[bytes, bytes]:
     """Turn a message into the two buffers to send: sizes with header, and payload. Raises `WireError`."""
-    payload = message.data if isinstance(message, Image | Block) else b""
+    payload = message.data if isinstance(message, _WITH_PAYLOAD) else b""
     header = json.dumps([type(message).__name__, _plain(message)], allow_nan=False).encode()
     if len(header) > MAX_HEADER_BYTES:
         raise WireError(
@@ -134,7 +138,7 @@ def unpack(header: bytes, payload: bytes, expected: UnionType) -> Any:
         message = _readers(expected)[name](body)
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise WireError(f"an unreadable header ({error!r}): {header[:80]!r}") from error
-    if isinstance(message, Image | Block):
+    if isinstance(message, _WITH_PAYLOAD):
         return replace(message, data=payload)
     if payload:
         raise WireError(f"{name} with {len(payload)} bytes of payload; it has none")
