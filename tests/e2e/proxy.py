@@ -16,8 +16,8 @@ BROKEN_BYTES = 1000  # more than the head of an answer
 
 @dataclass(eq=False)
 class Trap:
-    """Waits for a client to say `word`. `how`: `hold` it back, be `silent` after passing it on, `cut` the line, `break`
-    off after the first bytes of the server's answer, or `answer` in the server's place and hang up.
+    """Waits for a client to say `word`. `how`: `hold` it back, be `silent` after passing it on, `freeze` both ways,
+    `cut` the line, `break` off after the first bytes of the answer, or `answer` in the server's place and hang up.
     """
 
     word: bytes
@@ -55,12 +55,12 @@ class Proxy:
 
     @contextmanager
     def trapping(self, word: bytes, how: str, answer: bytes = b"") -> Iterator[Trap]:
-        """Have a trap as long as the block lasts."""
+        """Have a trap as long as the block lasts. What was frozen is dropped then, with its connection."""
         trap = self.set(word, how, answer)
         try:
             yield trap
         finally:
-            self.open(trap)
+            self.open(trap, drop=how == "freeze")
 
     def serve(self) -> None:
         while True:
@@ -108,6 +108,8 @@ class Proxy:
         with suppress(OSError):
             while data := line.client.recv(1 << 20):
                 for trap in [each for each in self._traps if each.word in data]:
+                    if trap.how == "freeze":
+                        line.speaking.clear()
                     trap.reached.release()
                     match trap.how:
                         case "cut":
@@ -119,7 +121,7 @@ class Proxy:
                             line.speaking.clear()
                         case "break":
                             line.breaking = True
-                        case "hold":
+                        case "hold" | "freeze":
                             trap.opened.wait()
                             if trap.dropped:
                                 raise OSError

@@ -15,8 +15,11 @@ class Bucket:
     client: Any = field(repr=False)
 
     def keys(self, prefix: str) -> list[str]:
+        return [each["Key"] for each in self.listed(prefix)]
+
+    def listed(self, prefix: str) -> list[dict[str, Any]]:
         pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=prefix)
-        return [each["Key"] for page in pages for each in page.get("Contents", [])]
+        return [each for page in pages for each in page.get("Contents", [])]
 
     def get(self, key: str) -> dict[str, Any]:
         answer = self.client.get_object(Bucket=BUCKET, Key=key)

@@ -10,7 +10,7 @@ import asyncio
 import json
 import time
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -65,6 +65,7 @@ class Ledger:
     kept: OnDisk | InS3
     accepted: set[str] = field(default_factory=set)
     tried: set[str] = field(default_factory=set)
+    bodies: dict[str, bytes] = field(default_factory=dict)
     events: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
 
     @property
@@ -99,6 +100,7 @@ class Ledger:
         """Publish one task, again and again until the broker confirms it, as a careful producer does."""
         body = task if isinstance(task, bytes) else json.dumps(task).encode()
         self.tried.add(name)
+        self.bodies[name] = body
         deadline = time.monotonic() + DEADLINE_S
         while name not in self.accepted:
             try:
@@ -111,9 +113,20 @@ class Ledger:
                 assert time.monotonic() < deadline, "the broker does not come back"
                 await asyncio.sleep(0.2)  # a refused connection has no event to wait for
 
+    async def submit_again(self, name: str) -> None:
+        """Publish a task once more, as a producer does that missed the confirmation."""
+        self.accepted.discard(name)
+        await self.submit(name, self.bodies[name])
+
     async def submit_all(self, tasks: dict[str, dict[str, Any]]) -> None:
         for name, task in tasks.items():
             await self.submit(name, task)
+
+    async def cancel(self, name: str) -> None:
+        """Ask all workers to cancel a task."""
+        async with self._channel() as channel:
+            exchange = await channel.get_exchange(f"{self.namespace}.control")
+            await exchange.publish(aio_pika.Message(json.dumps({"cancel": name}).encode()), "", mandatory=True)
 
     async def listen(self) -> None:
         """Take in what was told so far."""
@@ -129,9 +142,13 @@ class Ledger:
 
     async def until_ended(self, count: int) -> None:
         """Wait until so many tasks have ended."""
+        await self.until_told(lambda _: len(self.ended) >= count)
+
+    async def until_told(self, holds: Callable[[list[dict[str, Any]]], bool]) -> None:
+        """Wait until `holds` is true of the content of all events so far."""
         deadline = time.monotonic() + DEADLINE_S
-        while len(self.ended) < count:
-            assert time.monotonic() < deadline, f"{len(self.ended)} of {count} tasks ended: {await self.account()}"
+        while not holds([event["data"] for _, event in self.events]):
+            assert time.monotonic() < deadline, f"waited {DEADLINE_S} s: {await self.account()}"
             try:
                 await self.listen()
             except CONNECTION_EXCEPTIONS:

@@ -108,7 +108,7 @@ class Mix:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(MINUTES * 60 + 300)
+@pytest.mark.timeout(MINUTES * 90 + 300)
 async def test_f30_a_random_mix(remote, broker, ledger, namespace, way):
     seed = int(os.environ.get("SOAK_SEED", str(time.time_ns() % 10**6)))
     print(f"SOAK_SEED={seed}")  # noqa: T201 - shown by `pytest -s` and with a failure

@@ -1,12 +1,16 @@
 """Faults of the store, and of who else works on it, injected under load; the books are balanced after each."""
 
 import asyncio
+from contextlib import ExitStack
 from functools import partial
+from urllib.parse import urlsplit
 
 import pytest
 
-from tests.faults.kept import InS3
-from tests.faults.test_faults import load, longer
+from tests.e2e.media import BUCKET
+from tests.e2e.proxy import proxy
+from tests.faults.kept import RECORDS, InS3
+from tests.faults.test_faults import impatient, load, longer, quick
 
 
 def answer(status: str, code: str = "") -> bytes:
@@ -17,6 +21,8 @@ def answer(status: str, code: str = "") -> bytes:
 
 
 SLOW_DOWN = answer("503 Slow Down", "SlowDown")
+CONFLICT = answer("409 Conflict", "ConditionalRequestConflict")
+NEVER_SAID = b"\xff\xfe never said"
 INTERNAL_ERROR = answer("500 Internal Server Error", "InternalError")
 
 
@@ -68,3 +74,80 @@ async def test_f23_while_the_store_is_away_work_is_paused_at_no_attempts_cost(
         account = await ledger.balance() if with_records else await ledger.balance(invalid=ledger.accepted)
     assert {each[0] for each in account.ends.values()} == {"Succeeded"}
     assert attempts(ledger) == {1}
+
+
+# What one task's request is answered: how, with what, and how its task then ends, in which attempt.
+ANSWERS = {
+    "error": ("GET", "answer", INTERNAL_ERROR, "", 2),
+    "slow-down": ("HEAD", "answer", SLOW_DOWN, "", 2),
+    "broken": ("GET", "break", b"", "", 2),
+    "cut": ("GET", "cut", b"", "", 2),
+    "changed": ("GET", "answer", answer("412 Precondition Failed", "PreconditionFailed"), "", 2),
+    "forbidden": ("HEAD", "answer", answer("403 Forbidden"), "AccessDenied", 1),
+    "missing": ("HEAD", "answer", answer("404 Not Found"), "ResourceNotFound", 1),
+}
+
+
+@pytest.mark.slow
+async def test_f22_answers_of_the_store_are_retried_or_not_as_they_deserve(
+    remote, ledger, namespace, way, bucket, sources
+):
+    """Each to one task among good ones, once where it may pass; what befalls one object is no outage."""
+    video = sources.bucket / "videos" / "sample.mp4"
+    tasks = {}
+    for name in ANSWERS:
+        bucket.put(f"videos/{namespace}-{name}.mp4", video)
+        tasks[name] = quick(name) | {"Sources": [{"URI": f"oss://{BUCKET}/videos/{namespace}-{name}.mp4"}]}
+    with remote(namespace, store__timeout_s=20) as worker, ExitStack() as stack:
+        traps = {}
+        for name, (method, how, what, *_) in ANSWERS.items():
+            word = f"{method} /{BUCKET}/videos/{namespace}-{name}.mp4".encode()
+            traps[name] = stack.enter_context(way.trapping(word, how, what))
+        with way.trapping(f"PUT /{BUCKET}/{RECORDS}/{namespace}/".encode(), "answer", CONFLICT) as conflict:
+            await ledger.submit_all(load(6) | tasks)
+            await asyncio.to_thread(conflict.wait, 2)  # the task waits, and tries again
+        for name, (*_, attempt) in ANSWERS.items():
+            await asyncio.to_thread(traps[name].wait)
+            if attempt == 2:
+                traps[name].word = NEVER_SAID
+        account = await ledger.balance()
+        metrics = worker.metrics()
+    ends = {name: events[0]["data"] for name, events in account.told.items()}
+    assert {name: (ends[name]["Code"], ends[name]["Attempt"]) for name in ANSWERS} == {
+        name: (code, attempt) for name, (*_, code, attempt) in ANSWERS.items()
+    }
+    assert {ends[name]["Attempt"] for name in load(6)} == {1}
+    assert (metrics["store_outage"], metrics["retries_total"]) == (0, 5)
+
+
+@pytest.mark.slow
+async def test_f22_a_slow_store_only_takes_longer(remote, ledger, namespace, way):
+    """Uploads that get no answer until all other tasks are over cost no attempt."""
+    with remote(namespace, store__timeout_s=30) as worker:
+        with way.trapping(f"PUT /{BUCKET}/slow".encode(), "hold") as trap:
+            await ledger.submit("slow", quick("slow"))
+            await asyncio.to_thread(trap.wait)
+            await ledger.submit_all(load(20))
+            await ledger.until_ended(20)
+        account = await ledger.balance()
+        assert worker.metrics()["retries_total"] == 0
+    assert {each[0] for each in account.ends.values()} == {"Succeeded"}
+
+
+@pytest.mark.slow
+async def test_f24_two_workers_at_the_same_tasks_commit_each_once(remote, broker, ledger, namespace):
+    """Half of the tasks are sent twice; then one worker is cut off at work, so that the other gets its tasks too."""
+    with proxy(urlsplit(broker.url).port) as broker_way:
+        cut_off = impatient(broker_way, broker) | {"amqp__heartbeat_s": 1}
+        with remote(namespace, **cut_off) as first, remote(namespace):
+            await ledger.submit_all(load(6, longer, "long") | load(14))
+            for name in list(ledger.accepted)[::2]:
+                await ledger.submit_again(name)
+            await ledger.until_ended(2)
+            with broker_way.trapping(b"", "freeze"):
+                gone = lambda: "no connection to the broker" in (first.not_ready() or [])  # noqa: E731
+                await asyncio.to_thread(first.until, gone, "the loss to be noticed")
+            account = await ledger.balance()
+            await asyncio.to_thread(first.until_ready)
+    assert {each[0] for each in account.ends.values()} == {"Succeeded"}
+    assert account.duplicates > 0
