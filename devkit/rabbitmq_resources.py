@@ -28,7 +28,8 @@ def text() -> str:
     """Return the file's contents."""
     wanted = topology(Amqp(), Retry())
     resources = [*_users(wanted), *_exchanges(wanted), *_queues(wanted), *_policies()]
-    return NOTE + yaml.safe_dump_all(resources, sort_keys=False, width=120)
+    dumped: str = yaml.safe_dump_all(resources, sort_keys=False, width=120)
+    return NOTE + dumped
 
 
 def rights(wanted: Topology) -> dict[str, str]:
