@@ -152,8 +152,8 @@ def outside() -> list[Panel]:
               Query(rate("store_read_bytes_total"), "read"), Query(rate("store_written_bytes_total"), "written")),
         lines("Broker latency", "Time until the broker confirmed a message.", "s", *quantiles("publish_seconds")),
         lines("Broker trouble", "Per second: what went wrong with the connection to the broker.", "ops", *broken),
-        lines("Connections", "Workers that are connected, that consume, that the broker lets not publish, that the store"
-              " does not answer.", "short", Query(f"sum({worker('amqp_connected')})", "connected"),
+        lines("Connections", "Workers that are connected, that consume, that may not publish, that wait for the store.",
+              "short", Query(f"sum({worker('amqp_connected')})", "connected"),
               Query(f"sum({worker('consuming')})", "consuming"), Query(f"sum({worker('amqp_blocked')})", "blocked"),
               Query(f"sum({worker('store_outage')})", "store away"), per_row=2),
         heat("Sources", "Size of the sources.", "bytes", rate("source_bytes_bucket", "le"), per_row=2),
