@@ -1,37 +1,30 @@
 """Asks the shared libraries that wheels bring along which version they are.
 
-Owns the names of the C functions and variables that tell it. A library that has none is known by the version in its
-file name, which is that of its interface. Runs in the image's build, with the packages that it asks installed.
+Owns the names of the C functions and variables that tell it. Of a library that has none, only the file is known: the
+number in its name is that of its interface. Runs in the image's build, with the packages that it asks installed.
 """
 
 import ctypes
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 # `auditwheel` puts a hash between a library's name and its suffix, sometimes twice.
-FILE_NAME = re.compile(r"(?P<name>lib[\w+.-]+?)(?:-[0-9a-f]{8})*-?\.so(?:\.(?P<interface>[\d.]+))?$")
+FILE_NAME = re.compile(r"(?P<name>lib[\w+.-]+?)(?:-[0-9a-f]{8})*-?\.so(?:\.[\d.]+)?$")
 
 
-@dataclass(frozen=True, slots=True)
-class Native:
-    """A library in a wheel: its project's name, its version, and whether the library itself told the version."""
+def native(path: Path) -> tuple[str, str] | None:
+    """Tell the project and the version of the library at `path`; None if it does not tell.
 
-    name: str
-    version: str
-    told: bool
-
-
-def native(path: Path) -> Native:
-    """Tell what the library at `path` is. Raises `SystemExit` where its file's name tells nothing."""
+    Raises `SystemExit` where the file is not named as auditwheel names libraries.
+    """
     parts = FILE_NAME.match(path.name)
     if parts is None:
         raise SystemExit(f"{path}: expected a library's file name, as libname-01234567.so.1.2.3")
-    project, ask = PROJECTS.get(parts["name"], (parts["name"], None))
-    if ask is not None:
-        return Native(project, ask(ctypes.CDLL(str(path))), told=True)
-    return Native(project, parts["interface"] or "unknown", told=False)
+    if parts["name"] not in PROJECTS:
+        return None
+    project, ask = PROJECTS[parts["name"]]
+    return project, ask(ctypes.CDLL(str(path)))
 
 
 def ffmpeg() -> tuple[str, str]:
@@ -81,6 +74,14 @@ def _av(function: str) -> Callable[[ctypes.CDLL], str]:
     return ask
 
 
+def _x264(library: ctypes.CDLL) -> str:
+    """Find the number of x264's build, the only version it has, in the name of its main function."""
+    found = [build for build in range(100, 1000) if hasattr(library, f"x264_encoder_open_{build}")]
+    if len(found) != 1:
+        raise SystemExit(f"x264 has the functions x264_encoder_open_{found}: expected one, which tells the build")
+    return str(found[0])
+
+
 def _number(text: str) -> str:
     """Find the version in what a library says of itself, such as `libopus 1.6.1` or `v1.16.0`."""
     found = re.search(r"\d+(\.\d+)+\S*", text)
@@ -88,7 +89,7 @@ def _number(text: str) -> str:
 
 
 # By the name of the file: whose it is, and who to ask.
-PROJECTS: dict[str, tuple[str, Callable[[ctypes.CDLL], str] | None]] = {
+PROJECTS: dict[str, tuple[str, Callable[[ctypes.CDLL], str]]] = {
     **{
         f"lib{name}": (f"lib{name}", _av(f"{name}_version"))
         for name in ("avcodec", "avdevice", "avfilter", "avformat", "avutil", "swresample", "swscale")
@@ -98,19 +99,16 @@ PROJECTS: dict[str, tuple[str, Callable[[ctypes.CDLL], str] | None]] = {
     "libdav1d": ("dav1d", _text("dav1d_version")),
     "libgmp": ("gmp", _variable("__gmp_version")),
     "libgnutls": ("gnutls", _text("gnutls_check_version", None)),
-    "libhogweed": ("nettle", None),
     "libmp3lame": ("lame", _text("get_lame_version")),
     "libnettle": ("nettle", _nettle),
-    "libopencore-amrnb": ("opencore-amr", None),
-    "libopencore-amrwb": ("opencore-amr", None),
     "libopus": ("opus", _text("opus_get_version_string")),
     "libscipy_openblas64_": ("openblas", _text("scipy_openblas_get_config64_")),
-    "libsharpyuv": ("libwebp", None),
+    "libsharpyuv": ("libsharpyuv", _packed("SharpYuvGetVersion")),
     "libunistring": ("libunistring", _unistring),
     "libvpx": ("libvpx", _text("vpx_codec_version_str")),
     "libwebp": ("libwebp", _packed("WebPGetDecoderVersion")),
     "libwebpmux": ("libwebp", _packed("WebPGetMuxVersion")),
     "libwebpdemux": ("libwebp", _packed("WebPGetDemuxVersion")),
-    "libx264": ("x264", None),  # its interface's number is its build's
+    "libx264": ("x264", _x264),
     "libx265": ("x265", _variable("x265_version_str")),
 }

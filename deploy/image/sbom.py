@@ -103,15 +103,19 @@ def _ffmpeg() -> Iterator[Component]:
 
 
 def _libraries(root: Path) -> Iterator[Component]:
-    """List the libraries that `auditwheel` put into wheels."""
+    """List the libraries that `auditwheel` put into wheels; as mere files where they do not tell their version."""
     site = Path(sysconfig.get_path("purelib"))
-    for path in sorted(root.joinpath(*site.parts[1:]).glob("*.libs/*.so*")):
-        one = native(site / path.relative_to(root.joinpath(*site.parts[1:])))
-        source = "the library" if one.told else "the interface in the file's name"
-        told = {"bundled in": path.parent.stem, "file": path.name, "version from": source}
-        purl = f"pkg:generic/{one.name}@{one.version.replace('+', '%2B')}?file_name={path.name}"
+    here = root.joinpath(*site.parts[1:])
+    for path in sorted(here.glob("*.libs/*.so*")):
+        told = {"bundled in": path.parent.stem, "file": path.name}
         sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-        yield _component(purl, one.name, one.version, sha256=sha256, told=told)
+        if one := native(site / path.relative_to(here)):
+            project, version = one
+            purl = f"pkg:generic/{project}@{version.replace('+', '%2B')}?file_name={path.name}"
+            yield _component(purl, project, version, sha256=sha256, told=told)
+        else:
+            file = _component(f"file:{path.parent.name}/{path.name}", path.name, "", sha256=sha256, told=told)
+            yield {key: value for key, value in file.items() if key not in ("purl", "version")} | {"type": "file"}
 
 
 def _told_by_wheels(root: Path) -> Iterator[Component]:

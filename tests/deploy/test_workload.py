@@ -10,6 +10,7 @@ from tests.deploy.manifests import (
     GUIDE,
     OVERLAYS,
     ROOT,
+    base_name,
     built,
     bytes_of,
     of_kind,
@@ -121,7 +122,11 @@ def test_every_selector_finds_the_workers(overlay):
         of_kind(documents, "PodDisruptionBudget")["spec"]["selector"],
         of_kind(documents, "NetworkPolicy")["spec"]["podSelector"],
         *(each["labelSelector"] for each in deployment["spec"]["template"]["spec"]["topologySpreadConstraints"]),
-        *(each["spec"]["selector"] for each in documents if each["kind"] == "PodMonitor"),
+        *(
+            each["spec"]["selector"]
+            for each in documents
+            if (each["kind"], base_name(each)) == ("PodMonitor", "frame-capture")
+        ),
     ]
     for selector in selectors:
         assert selector["matchLabels"].items() <= labels.items()
