@@ -28,6 +28,9 @@ READ_THROUGH_BYTES = 32 * 1024
 READ_THROUGH_S = Fraction(1, 2)
 """Wanted times that are nearer to one another are read through, without a seek."""
 
+BLOCK_HEADER_BYTES = 512
+"""What stands before a keyframe in its cluster, and more."""
+
 KEYS_AHEAD = 32
 _FIRST_BOXES = {b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot", b"uuid"}
 
@@ -92,18 +95,21 @@ class Expected:
         found = [one for threshold in thresholds for one in find(self._stream.index_entries, threshold)]
         self._tell(found)
 
-    def keys(self, dts: int) -> None:
-        """Announce the next keyframes of an MP4 file behind the one at `dts`."""
-        self._keys = [key for key in self._keys if key > dts]
+    def keys(self, last: int, last_bytes: int) -> None:
+        """Announce the next keyframes in the index behind the one at `last`, of `last_bytes`.
+
+        Matroska's index does not tell how large they are: they are taken to be about as large as the last.
+        """
+        self._keys = [key for key in self._keys if key > last]
         if self._expect is None or len(self._keys) > KEYS_AHEAD // 2:
             return
         entries = self._stream.index_entries
         found = []
-        at = self._keys[-1] if self._keys else dts
+        at = self._keys[-1] if self._keys else last
         while len(self._keys) < KEYS_AHEAD and (place := entries.search_timestamp(at + 1, backward=False)) >= 0:
             entry = entries[place]
             at = entry.timestamp
-            found.append((entry.pos, entry.size))
+            found.append((entry.pos, entry.size or last_bytes + last_bytes // 16 + BLOCK_HEADER_BYTES))
             self._keys.append(at)
         self._tell(found)
 

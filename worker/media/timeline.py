@@ -6,14 +6,19 @@ from collections.abc import Callable, Iterator
 from fractions import Fraction
 from itertools import takewhile
 from math import ceil
+from os import SEEK_END
 
 from av.stream import Discard
 
 from worker.media.access import Access
 from worker.media.container import Media, VideoPacket
+from worker.media.cues import are_complete
 
 PEEKED_PACKETS = 64
 SPARE_PACKETS = 4
+
+SPARSE_BYTES = 2**20
+"""A Matroska file for each of its keyframes, from which on leaving out what lies between is worth the requests."""
 
 BEFORE_ALL = -(2**63)
 """A time before every packet's."""
@@ -131,15 +136,55 @@ def key_packets(media: Media, start_pts: int | None = None) -> Iterator[VideoPac
     from the last at or before `start_pts`. What lies between is left unread where the container allows.
     """
     # Seeks go by when packets are decoded: several keyframes may lie between that and when the frame is shown.
-    if start_pts is not None and media.seekable and not media.seek(start_pts - _shown_after(media)):
-        media.rewind()
-    if media.format_name == "mov":
-        yield from _indexed_key_packets(media)
+    start = None if start_pts is None or not media.seekable else start_pts - _shown_after(media)
+    if media.format_name == "matroska" and media.seekable and _has_sparse_cues(media):
+        yield from _cued_key_packets(media, BEFORE_ALL if start is None else start)
         return
+    if start is not None and not media.seek(start):
+        media.rewind()
+    yield from _indexed_key_packets(media) if media.format_name == "mov" else _all_key_packets(media)
+
+
+def _all_key_packets(media: Media) -> Iterator[VideoPacket]:
     media.stream.discard = Discard.nonkey
     while (packet := media.read()) is not None:
         if packet.is_keyframe:
             yield packet
+
+
+def _has_sparse_cues(media: Media) -> bool:
+    """Tell whether a Matroska file's cues lead to every keyframe, and these are far from one another.
+
+    If not, the media is at its first packet, or at the first keyframe.
+    """
+    position = media.file.tell()  # FFmpeg does not ask again where it is
+    size = media.file.seek(0, SEEK_END)
+    complete = size >= SPARSE_BYTES and are_complete(media.file)
+    media.file.seek(position)
+    if not complete:
+        return False
+    if not media.seek(BEFORE_ALL // 2):  # which makes FFmpeg read the cues
+        media.rewind()
+        return False
+    keyframes = len(media.stream.index_entries)
+    return keyframes > 0 and size >= SPARSE_BYTES * keyframes
+
+
+def _cued_key_packets(media: Media, start_pts: int) -> Iterator[VideoPacket]:
+    """Go from cue to cue; where one leads elsewhere, all that is left is read."""
+    given = BEFORE_ALL
+    place = max(media.stream.index_entries.search_timestamp(start_pts), 0)
+    while place >= 0:
+        wanted = media.stream.index_entries[place].timestamp
+        packet = media.read() if media.seek(wanted) else None
+        if packet is None or not packet.is_keyframe or packet.pts != wanted:
+            media.rewind()
+            yield from (each for each in _all_key_packets(media) if each.pts is None or each.pts > given)
+            return
+        yield packet
+        given = wanted
+        media.expect_keys(given, packet.size)
+        place = media.stream.index_entries.search_timestamp(given + 1, backward=False)
 
 
 def _shown_after(media: Media) -> int:
@@ -162,7 +207,7 @@ def _indexed_key_packets(media: Media) -> Iterator[VideoPacket]:
         elif packet.is_keyframe and dts >= next_dts:
             yield packet
             given_dts = dts
-            media.expect_keys(dts)
+            media.expect_keys(dts, packet.size)
             next_dts = _skip_to_key_after(media, dts) if skips else BEFORE_ALL
 
 
