@@ -19,7 +19,8 @@ from worker.control import obey
 from worker.errors import TaskError
 from worker.handler import Handler
 from worker.health import serve_health
-from worker.media.container import ffmpeg_version
+from worker.media.codecs import allowed_decoders
+from worker.media.release import check_ffmpeg, ffmpeg_version
 from worker.metrics import Metrics
 from worker.openers import open_store, opener
 from worker.outage import StoreOutages
@@ -68,6 +69,8 @@ async def _serve(settings: Settings, stack: AsyncExitStack, stopping: asyncio.Qu
 
 async def _start(settings: Settings, stack: AsyncExitStack, draining: asyncio.Event) -> tuple[Broker, Refusals]:
     """Make the parts and start them, first of all the HTTP side, which tells from then on what is missing."""
+    check_ffmpeg()
+    allowed_decoders(settings.limits.codecs)  # raises for a name that FFmpeg does not know
     metrics = Metrics(CollectorRegistry(), settings.http.projects)
     metrics.build.info({"version": __version__, "ffmpeg": ffmpeg_version(), "python": python_version()})
     pool, broker = DecoderPool(settings.pool), Broker(settings.amqp, settings.retry)
@@ -96,7 +99,8 @@ async def _start(settings: Settings, stack: AsyncExitStack, draining: asyncio.Ev
     await stack.enter_async_context(_obeying(broker, handler))
     await broker.start_consuming(settings.pool.slots)
     gc.freeze()  # what is here now stays: looking through it again and again took a tenth of a task's time
-    log.info("serving", queue=broker.topology.task_queue, slots=settings.pool.slots, port=port, version=__version__)
+    versions = {"version": __version__, "ffmpeg": ffmpeg_version()}
+    log.info("serving", queue=broker.topology.task_queue, slots=settings.pool.slots, port=port, **versions)
     return broker, Refusals(broker, settings.events, metrics, handler.handle)
 
 

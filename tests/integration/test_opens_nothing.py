@@ -171,12 +171,12 @@ def test_all_listed_audio_decoders_are_there():
 
 
 def test_decoders_are_all_of_video_in_software_or_those_of_the_named_codecs():
-    everything = codecs.allowed(())
+    everything = codecs.allowed_decoders(())
     assert everything > {"h264", "hevc", "libdav1d", "vp9", "magicyuv", "ffv1", "prores", "gif", "cinepak"}
     assert not everything & {"h264_cuvid", "h264_qsv", "hevc_v4l2m2m", "wrapped_avframe", "aac", "srt"}
-    assert codecs.allowed(("av1", "libvpx-vp9", "h264")) == {"av1", "libdav1d", "libvpx-vp9", "h264"}
+    assert codecs.allowed_decoders(("av1", "libvpx-vp9", "h264")) == {"av1", "libdav1d", "libvpx-vp9", "h264"}
     with pytest.raises(TaskError, match=r"LIMITS__CODECS names h246, which this FFmpeg .* does not decode") as caught:
-        codecs.allowed(("h246", "h264"))
+        codecs.allowed_decoders(("h246", "h264"))
     assert caught.value.code == Code.INTERNAL_ERROR
 
 

@@ -20,6 +20,7 @@ OWNERS = {
             "container",
             "opening",
             "codecs",
+            "release",
             "allocation",
             "presentation",
             "timeline",

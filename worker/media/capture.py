@@ -29,6 +29,7 @@ from worker.media.plan import (
     Warn,
 )
 from worker.media.raster import DISTORTED, Renderer
+from worker.media.release import check_ffmpeg
 from worker.media.runs import Run, runs_of
 from worker.media.split import find_cuts
 
@@ -44,6 +45,7 @@ def capture(file: BinaryIO, plan: CapturePlan) -> Iterator[PartEvent]:
     goes wrong with one entry stands in its report.
     """
     started = perf_counter()
+    check_ffmpeg()
     parts = runs_of(file, plan.limits, segmented=plan.segmented)
     survey = _survey(parts, plan)
     with parts[first_live(parts)].open() as media:

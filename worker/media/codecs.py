@@ -29,18 +29,18 @@ def whitelist(limits: Limits) -> str:
 
     It has to be given to containers, for what is decoded to find out what a stream is, and to each decoder.
     """
-    return ",".join([*sorted(allowed(limits.codecs)), _AUDIO])
+    return ",".join([*sorted(allowed_decoders(limits.codecs)), _AUDIO])
 
 
 def check_codec(name: str, limits: Limits) -> None:
     """Raise `UnsupportedMedia` where the settings do not allow the decoder `name`."""
-    if name not in allowed(limits.codecs):
+    if name not in allowed_decoders(limits.codecs):
         message = f"the codec {name} is not among those that the settings allow (LIMITS__CODECS)"
         raise TaskError(Code.UNSUPPORTED_MEDIA, message)
 
 
 @cache
-def allowed(names: tuple[str, ...]) -> frozenset[str]:
+def allowed_decoders(names: tuple[str, ...]) -> frozenset[str]:
     """List the decoders of the named codecs, or of all where none is named: video, in software.
 
     A name is that of a codec, which may have several decoders, or of one decoder. Raises `InternalError` for a name

@@ -244,11 +244,6 @@ class Media:
         self.container.close()
 
 
-def ffmpeg_version() -> str:
-    """Tell the version of the FFmpeg that PyAV brings."""
-    return av.ffmpeg_version_info
-
-
 def check_size(width: int, height: int, limits: Limits) -> None:
     """Refuse a picture of more pixels or longer sides than allowed, whatever says so: header or frame."""
     what = f"the source's pictures have {width}x{height} pixels"

@@ -20,7 +20,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from worker.errors import Code, TaskError, over_limit
-from worker.media.codecs import allowed, whitelist
+from worker.media.codecs import allowed_decoders, whitelist
 from worker.media.opening import is_too_large
 from worker.media.plan import Limits
 
@@ -130,7 +130,7 @@ def _decode(picture: Picture, limits: Limits) -> VideoFrame:
     if picture.data is None or not isinstance(context, VideoCodecContext):
         raise av.InvalidDataError(0, "no data" if picture.data is None else "no decoder for its format")
     context.thread_count = 1
-    if context.name not in allowed(limits.codecs):
+    if context.name not in allowed_decoders(limits.codecs):
         raise av.InvalidDataError(0, f"the settings do not allow {context.name} (LIMITS__CODECS)")
     context.options = {"max_pixels": str(limits.max_pixels), "codec_whitelist": whitelist(limits)}
     frames = [*context.decode(picture.data), *context.decode(None)]
