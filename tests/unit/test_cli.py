@@ -209,6 +209,20 @@ def test_one_task_on_a_local_store_does_not_wait_for_what_only_a_service_needs()
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout == b"[]\n"
 
 
+def test_the_command_line_searches_no_installed_packages_for_plugins():
+    """That takes longer than most imports, the longer the more is installed."""
+    code = (
+        "import gc, importlib.metadata as packages, sys\n"
+        "packages.distributions = lambda: sys.exit('searched')\n"
+        "sys.argv[1:] = ['--version']\n"
+        "from worker.__main__ import main\n"
+        "try: main()\n"
+        "finally: print(gc.isenabled())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr, done.stdout.splitlines()[-1]) == (0, "", "True")
+
+
 def test_ctrl_c_while_importing_ends_quietly(tmp_path):
     (tmp_path / "typer.py").write_text("raise KeyboardInterrupt\n")
     environ = os.environ | {"PYTHONPATH": str(tmp_path)}
