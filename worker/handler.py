@@ -12,7 +12,7 @@ from worker.attempt import Attempt, log_names
 from worker.errors import TaskError
 from worker.execution import Execution
 from worker.messages import build_result, identify, invalid_message_event, parse_task
-from worker.messages.headers import ATTEMPT, CRASHES, CREATED, trace
+from worker.messages.headers import ATTEMPT, CRASHES, CREATED, replayed_at, trace
 from worker.messages.record import CancelRequest, Record, digest, ending, used_for_another, write_about
 from worker.metrics import Metrics, code_label
 from worker.outage import NoOutages, Outages
@@ -89,7 +89,7 @@ class Handler:
         for attempt in here:
             attempt.cancel()
         try:
-            await self._records.cancel(task_id)
+            await self._records.cancel(task_id, self._now())
         except RecordsLostError as error:
             log.warning("the request to cancel is not on record", task_id=task_id, error=error.message)
 
@@ -181,6 +181,8 @@ class Handler:
                     case Found(Record() as record) if record.answers(digest(task.body), task.run):
                         return found, record
                     case Found(CancelRequest()):
+                        pass
+                    case Found(Record() as earlier) if earlier.cancels(replayed_at(attempt.deliveries[0].headers)):
                         pass
                     case _ if attempt.given_up:
                         self._metrics.failures.labels(code_label(attempt.given_up.code)).inc()

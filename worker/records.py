@@ -10,12 +10,14 @@ import random
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
+from datetime import datetime
+from functools import partial
 from time import monotonic
 from typing import Protocol, TypeVar
 
 from worker import logs
 from worker.errors import Code, TaskError
-from worker.messages.record import CancelRequest, Record, read_record, write_record
+from worker.messages.record import CancelRequest, Record, marked_canceled, read_record, write_record
 from worker.outage import NoOutages, Outages
 from worker.ports import ObjectStore
 from worker.task import Location, Task
@@ -59,8 +61,11 @@ class Records(Protocol):
         """
         ...
 
-    async def cancel(self, task_id: str) -> None:
-        """Have the task end as canceled when its message comes, unless it has ended. Raises `RecordsLostError`."""
+    async def cancel(self, task_id: str, at: datetime) -> None:
+        """Have the task end as canceled when its message comes, unless it has ended. Raises `RecordsLostError`.
+
+        Of a task that ended without success, a replay that was asked for before `at` ends so.
+        """
         ...
 
 
@@ -112,9 +117,20 @@ class StoredRecords:
                 return new
             found = await self._find(task.id)
 
-    async def cancel(self, task_id: str) -> None:
-        """Write a request where the record will be, unless there is one."""
-        await self._put(task_id, CancelRequest(task_id), None)
+    async def cancel(self, task_id: str, at: datetime) -> None:
+        """Write a request where the record will be, or onto the record of a task that ended without success."""
+        location = self._location(task_id)
+        while not await self._put(task_id, CancelRequest(task_id), None):
+            stored = await self._held(partial(self._stored, location))
+            if stored is None:  # it went this moment
+                continue
+            data, etag = stored
+            there = read_record(data, task_id)
+            if isinstance(there, CancelRequest) or there.status == "Succeeded":
+                return
+            marked = await asyncio.to_thread(marked_canceled, data, at)
+            if await self._held(partial(self._write_if, location, marked, etag)):
+                return
 
     async def _find(self, task_id: str) -> Found | None:
         stored = await self._held(lambda: self._stored(self._location(task_id)))
@@ -202,8 +218,9 @@ class NoRecords:
         self._remember(self._ended, task.id)
         return record
 
-    async def cancel(self, task_id: str) -> None:
+    async def cancel(self, task_id: str, at: datetime) -> None:
         """Remember the request."""
+        del at  # whether a replay was meant is not known here
         if task_id not in self._ended:
             self._remember(self._canceled, task_id)
 

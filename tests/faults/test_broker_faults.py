@@ -12,7 +12,7 @@ from tests.e2e.media import long_task
 from tests.e2e.proxy import proxy
 from tests.faults.test_faults import impatient, load, longer
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 
 def lost(worker):

@@ -18,7 +18,7 @@ from tests.e2e.worker_process import gone
 from tests.faults.kept import OnDisk
 from tests.faults.test_faults import load, longer, quick
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 HOUR_S = 3600
 
 

@@ -12,6 +12,8 @@ from tests.e2e.proxy import proxy
 from tests.faults.kept import RECORDS, InS3
 from tests.faults.test_faults import impatient, load, longer, quick
 
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
 
 def answer(status: str, code: str = "") -> bytes:
     """An answer of an S3 server."""
@@ -59,7 +61,6 @@ async def outage(kind, way, ledger, worker):
     assert "the store is out of reach" in reasons
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "with_records"), [("refused", False), ("silent", False), ("503", False), ("refused", True)]
 )
@@ -88,7 +89,6 @@ ANSWERS = {
 }
 
 
-@pytest.mark.slow
 async def test_f22_answers_of_the_store_are_retried_or_not_as_they_deserve(
     remote, ledger, namespace, way, bucket, sources
 ):
@@ -120,7 +120,6 @@ async def test_f22_answers_of_the_store_are_retried_or_not_as_they_deserve(
     assert (metrics["store_outage"], metrics["retries_total"]) == (0, 5)
 
 
-@pytest.mark.slow
 async def test_f22_a_slow_store_only_takes_longer(remote, ledger, namespace, way):
     """Uploads that get no answer until all other tasks are over cost no attempt."""
     with remote(namespace, store__timeout_s=30) as worker:
@@ -134,7 +133,6 @@ async def test_f22_a_slow_store_only_takes_longer(remote, ledger, namespace, way
     assert {each[0] for each in account.ends.values()} == {"Succeeded"}
 
 
-@pytest.mark.slow
 async def test_f24_two_workers_at_the_same_tasks_commit_each_once(remote, broker, ledger, namespace):
     """Half of the tasks are sent twice; then one worker is cut off at work, so that the other gets its tasks too."""
     with proxy(urlsplit(broker.url).port) as broker_way:

@@ -7,6 +7,7 @@ import hashlib
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime
 
 from aiormq.abc import AbstractChannel, AbstractConnection
 from pamqp.commands import Basic
@@ -15,7 +16,7 @@ from worker.adapters.amqp_delivery import CLOSE_S, PARK_CODE, PARK_REASON, AmqpD
 from worker.adapters.amqp_publish import Publisher, broker_call
 from worker.adapters.amqp_refusal import EXPIRATION
 from worker.adapters.topology import Topology
-from worker.messages.headers import ATTEMPT, CRASHES, NAMESPACE, RUN, count, trace
+from worker.messages.headers import ATTEMPT, CRASHES, NAMESPACE, REPLAYED, RUN, count, trace
 from worker.ports import BrokerLostError
 
 CALL_S = 10
@@ -57,7 +58,8 @@ class ParkedMessage(AmqpDelivery):
         """
         digest = hashlib.sha256(self.body).hexdigest()
         run = str(uuid.uuid5(NAMESPACE, f"{self.task_id}/{self.headers.get(RUN)}/{digest}"))
-        copy = self._copy({RUN: run}, without=(ATTEMPT, CRASHES, PARK_CODE, PARK_REASON, EXPIRATION))
+        now = datetime.now(UTC).isoformat()
+        copy = self._copy({RUN: run, REPLAYED: now}, without=(ATTEMPT, CRASHES, PARK_CODE, PARK_REASON, EXPIRATION))
         await self._publisher.publish_alone("", self._names.task_queue, copy)
         await self.ack()
 

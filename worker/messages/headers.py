@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-ATTEMPT, CRASHES, CREATED, RUN = "x-attempt", "x-crashes", "x-created", "x-run"
+ATTEMPT, CRASHES, CREATED, RUN, REPLAYED = "x-attempt", "x-crashes", "x-created", "x-run", "x-replayed"
 TRACEPARENT, TRACESTATE = "traceparent", "tracestate"
 NAMESPACE = uuid.UUID("0d0e1b1c-8d3f-5c0a-9a55-6a4b5a1f7c2e")
 MAX_COUNT = 1000
@@ -45,6 +45,11 @@ def run(headers: Mapping[str, object]) -> str:
     """Read which run of its task a message is for; empty for the first, which nobody has replayed."""
     value = _text(headers.get(RUN))
     return value if _RUN.fullmatch(value) else ""
+
+
+def replayed_at(headers: Mapping[str, object]) -> datetime | None:
+    """Tell when somebody asked for the run that a message is for, if it says so."""
+    return _instant(headers.get(REPLAYED))
 
 
 def trace(headers: Mapping[str, object]) -> tuple[str, str]:

@@ -6,9 +6,10 @@ Owns its JSON and what a record means for a message that comes later. Where reco
 import hashlib
 import json
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_pascal
 
 from worker.errors import Code, TaskError
@@ -22,7 +23,8 @@ Ended = Literal["Succeeded", "Failed", "Canceled"]
 class Record:
     """How a task ended: with which event. `runs` are the task's runs so far, the one that ended last.
 
-    `about` is what else there is to know, as a JSON object; of a record that was read it is empty.
+    `about` is what else there is to know, as a JSON object; of a record that was read it is empty. `canceled_at` is
+    when somebody last asked for runs to be canceled that may be waiting since then.
     """
 
     task_id: str
@@ -33,6 +35,7 @@ class Record:
     runs: tuple[str, ...]
     event: Event
     about: bytes = b"{}"
+    canceled_at: datetime | None = None
 
     def answers(self, body_sha256: str, run: str) -> bool:
         """Tell whether a message of this task is answered by this record, so that nothing is left to do for it.
@@ -42,6 +45,10 @@ class Record:
         if self.body_sha256 != body_sha256:
             raise used_for_another(self.task_id)
         return self.status == "Succeeded" or not run or run in self.runs
+
+    def cancels(self, replayed_at: datetime | None) -> bool:
+        """Tell whether a run that was asked for at that time was to be canceled; of other runs nobody knows."""
+        return replayed_at is not None and self.canceled_at is not None and replayed_at < self.canceled_at
 
     def after(self, earlier: "Record") -> "Record":
         """Return this record with the runs of the one that it replaces."""
@@ -65,6 +72,7 @@ class _RecordContent(BaseModel):
     body_sha256: str = Field("", alias="BodySha256")
     runs: tuple[str, ...] = ()
     event: Event | None = None
+    canceled_at: AwareDatetime | None = None
 
 
 def ending(outcome: Completed | Failed | Canceled) -> tuple[Ended, TaskError | None]:
@@ -92,11 +100,12 @@ def write_record(content: Record | CancelRequest) -> bytes:
     """Write a record as JSON."""
     match content:
         case CancelRequest(task_id):
-            return _RecordContent(task_id=task_id, status="Canceled").model_dump_json(by_alias=True).encode()
+            written, about = _RecordContent(task_id=task_id, status="Canceled"), b""
         case Record(task_id, status, code, message, body_sha256, runs, event, about):
             names = {"code": code, "message": message, "body_sha256": body_sha256, "runs": runs, "event": event}
-            head = _RecordContent(task_id=task_id, status=status, **names).model_dump_json(by_alias=True).encode()
-            return head[:-1] + b',"About":' + about + b"}"
+            written = _RecordContent(task_id=task_id, status=status, **names)
+    head = written.model_dump_json(by_alias=True, exclude={"canceled_at"}).encode()
+    return head[:-1] + b',"About":' + about + b"}" if about else head
 
 
 def read_record(data: bytes, task_id: str) -> Record | CancelRequest:
@@ -109,9 +118,13 @@ def read_record(data: bytes, task_id: str) -> Record | CancelRequest:
         raise _unreadable(task_id, f"it is of {content.task_id!r}")
     if content.event is None:
         return CancelRequest(task_id)
-    return Record(
-        task_id, content.status, content.code, content.message, content.body_sha256, content.runs, content.event
-    )
+    names = (content.code, content.message, content.body_sha256, content.runs, content.event)
+    return Record(task_id, content.status, *names, canceled_at=content.canceled_at)
+
+
+def marked_canceled(data: bytes, at: datetime) -> bytes:
+    """Write onto a record that runs asked for before `at` are to be canceled; a later end replaces it."""
+    return json.dumps(json.loads(data) | {to_pascal("canceled_at"): at.isoformat()}).encode()
 
 
 def write_about(result: bytes, **facts: str | int) -> bytes:
