@@ -36,7 +36,8 @@ def overview() -> list[Panel]:
     """Tell at a glance: is it keeping up, is it failing."""
     (wait,) = quantiles("queue_wait_seconds", which=(0.95,))
     failed = f"{rate('tasks_total', where=FAILED)} / {rate('tasks_total', where=SETTLED)}"
-    busy = f"sum({worker('decoders_busy')}) / sum({worker('decoders')})"
+    # A slot whose decoder died at work is busy while another is started, which does not live yet.
+    busy = f"clamp_max(sum({worker('decoders_busy')}) / sum({worker('decoders')}), 1)"
     return [
         number("Tasks over", "Tasks that ended, per second, whatever came of them.", "ops",
                rate("tasks_total", where=SETTLED)),
