@@ -35,7 +35,7 @@ _Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(json_list('["h264"
 class Section(BaseModel):
     """Settings that belong together. Immutable; a name that is none is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Pool(Section):

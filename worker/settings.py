@@ -189,7 +189,7 @@ class Settings(BaseSettings):
     """All settings."""
 
     model_config = SettingsConfigDict(
-        env_prefix="FRAME_CAPTURE_", env_nested_delimiter="__", extra="forbid", frozen=True
+        env_prefix="FRAME_CAPTURE_", env_nested_delimiter="__", extra="forbid", frozen=True, allow_inf_nan=False
     )
 
     amqp: Amqp = Amqp()

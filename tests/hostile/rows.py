@@ -1,5 +1,6 @@
 """What a row of the table of bad input is: the input, and the exact answer that a user gets."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,12 +21,12 @@ class Bad:
 
 @dataclass(frozen=True)
 class BadFile:
-    """A source, and what a capture from it ends with; `entry` tells that it is the entry that fails, with images.
+    """A source, or what makes it, and what a capture from it ends with, with how many images; `warnings` where it
 
-    `warnings` are those of a capture that succeeds.
+    succeeds.
     """
 
-    data: bytes
+    data: bytes | Callable[[], bytes]
     code: str = ""
     says: str = ""
     snapshot: dict[str, Any] = field(default_factory=lambda: {"Number": 1})

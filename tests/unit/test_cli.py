@@ -76,7 +76,7 @@ WRONG = {
     "no list of buckets": (
         "STORE__SOURCE_BUCKETS",
         "photos",
-        """STORE__SOURCE_BUCKETS: should be a JSON list such as ["photos", "videos"]; got 'photos'""",
+        """STORE__SOURCE_BUCKETS: should be a JSON list such as ["photos", "videos/incoming"]; got 'photos'""",
     ),
     "another protocol": ("AMQP__URL", "http://me:hunter2@host/", "AMQP__URL: should be like amqp://user:password@"),
     "no port": ("AMQP__URL", "amqp://me:hunter2@host:port/", "AMQP__URL: should be like amqp://user:password@"),
