@@ -6,7 +6,7 @@ import re
 
 import aiormq
 
-from tests.deploy.manifests import K8S, ROOT, base_name, built, settings_of
+from tests.deploy.manifests import K8S, ROOT, base_name, built, of_kind, settings_of, worker_environment
 from worker.adapters.topology import declare, topology
 from worker.settings import Amqp, Retry
 
@@ -57,3 +57,15 @@ async def test_a_real_broker_takes_the_definitions_and_puts_them_on_the_workers_
         for policy in policies(K8S / "overlays" / "dev" / "definitions.json"):
             broker.rabbitmqctl("clear_policy", policy["name"])
         broker.rabbitmqctl("delete_user", "frame-capture")
+
+
+def test_the_operators_broker_waits_as_long_for_an_acknowledgement_as_the_worker_thinks(tmp_path, monkeypatch):
+    documents = built("operators")
+    timeout_s = settings_of(documents, tmp_path, monkeypatch).amqp.consumer_timeout_s
+    config = of_kind(documents, "RabbitmqCluster", "rabbitmq")["spec"]["rabbitmq"]["additionalConfig"]
+    assert f"consumer_timeout = {int(timeout_s * 1000)}" in config.splitlines()
+
+
+def test_workers_declare_nothing_where_the_operator_does():
+    assert worker_environment(built("operators"))["FRAME_CAPTURE_AMQP__DECLARE"] == "passive"
+    assert "FRAME_CAPTURE_AMQP__DECLARE" not in worker_environment(built("production"))
