@@ -12,6 +12,7 @@ from tests.e2e.media import long_task
 from tests.e2e.proxy import proxy
 from tests.faults.test_faults import impatient, load, longer
 
+TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 
@@ -104,7 +105,8 @@ async def test_f14_a_copy_that_no_queue_takes_leaves_its_task_unacknowledged(loc
     try:
         with local(namespace, pool__split=False, retry__crash_attempts=5) as worker:
             names = ("one", "other")
-            await ledger.submit_all({name: long_task(name) for name in names})
+            for name in names:
+                await ledger.submit(name, long_task(name), headers={"traceparent": TRACE})
             await ledger.until_told(
                 lambda told: {each["TaskId"] for each in told if each.get("Progress")} == set(names)
             )
@@ -121,3 +123,4 @@ async def test_f14_a_copy_that_no_queue_takes_leaves_its_task_unacknowledged(loc
         if policy in broker.rabbitmqctl("list_policies"):
             broker.rabbitmqctl("clear_policy", policy)
     assert only(account) == {"Succeeded"}
+    assert {event.get("traceparent") for _, event in ledger.events} == {TRACE}

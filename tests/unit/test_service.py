@@ -5,6 +5,7 @@ import json
 import os
 import signal
 from contextlib import asynccontextmanager
+from itertools import count
 
 import aiohttp
 import pytest
@@ -115,6 +116,34 @@ async def test_not_consuming_for_too_long_ends_the_worker_after_its_tasks():
     worker.handler.may_end.set()
     assert await exit_status == 1
     assert delivery.settled == "acked"
+
+
+def test_the_defaults_leave_no_worker_alive_but_deaf():
+    """Not ready within 60 s: a dead peer is noticed after three heartbeats. Gone within 10 minutes after that."""
+    settings = Amqp()
+    assert 3 * (settings.heartbeat_s + 1) + service.SUPERVISE_S < 60
+    assert settings.recovery_deadline_s <= 600
+    assert settings.startup_deadline_s <= 600
+
+
+async def test_what_is_paused_for_the_store_is_not_deaf_unless_the_connection_is_gone(monkeypatch):
+    seconds, long_after = count(), asyncio.Event()
+
+    def clock():
+        second = next(seconds)
+        if second == 50:
+            long_after.set()
+        return float(second)
+
+    monkeypatch.setattr(service, "monotonic", clock)
+    worker = Consuming(amqp=Amqp(recovery_deadline_s=5))
+    worker.broker.consuming = False
+    worker.broker.paused.set()
+    exit_status = worker.start()
+    await long_after.wait()
+    assert not exit_status.done()
+    worker.broker.connected = False
+    assert await exit_status == 1
 
 
 async def test_a_broken_loop_of_deliveries_is_not_hushed_up():
