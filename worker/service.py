@@ -33,6 +33,7 @@ from worker.stores import AllowedBuckets, OnRequest, place_of
 log = logs.Log(__name__)
 
 SUPERVISE_S = 1.0
+GARBAGE_OBJECTS = 10_000  # that more are there than were, before some are looked for: a few tasks' worth
 EXIT_TERMINATED = 128 + signal.SIGTERM
 
 
@@ -98,7 +99,8 @@ async def _start(settings: Settings, stack: AsyncExitStack, draining: asyncio.Ev
     )
     await stack.enter_async_context(_obeying(broker, handler))
     await broker.start_consuming(settings.pool.slots)
-    gc.freeze()  # what is here now stays: looking through it again and again took a tenth of a task's time
+    gc.freeze()  # what is here now stays: searching it for garbage again and again took a tenth of a task's time
+    gc.set_threshold(GARBAGE_OBJECTS)
     versions = {"version": __version__, "ffmpeg": ffmpeg_version()}
     log.info("serving", queue=broker.topology.task_queue, slots=settings.pool.slots, port=port, **versions)
     return broker, Refusals(broker, settings.events, metrics, handler.handle)
