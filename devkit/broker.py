@@ -18,6 +18,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from devkit.certificates import Certificates
 from devkit.interrupt import held
 from devkit.ports import free_ports
 
@@ -35,6 +36,7 @@ class Node:
     port: int
     management_port: int
     metrics_port: int
+    tls_port: int
     env: dict[str, str]
     processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
@@ -42,6 +44,11 @@ class Node:
     def url(self) -> str:
         """The AMQP URL, with the guest account."""
         return f"amqp://guest:guest@127.0.0.1:{self.port}/"
+
+    @property
+    def tls_url(self) -> str:
+        """The AMQP URL for TLS; only with `broker(tls=…)`."""
+        return f"amqps://guest:guest@127.0.0.1:{self.tls_port}/"
 
     @property
     def management_url(self) -> str:
@@ -114,15 +121,16 @@ class Node:
 
 
 @contextmanager
-def broker(*, management: bool = False, metrics: bool = False) -> Iterator[Node]:
+def broker(*, management: bool = False, metrics: bool = False, tls: Certificates | None = None) -> Iterator[Node]:
     """Run a node for the duration of the block.
 
-    `management` adds the management plugin and its HTTP API, `metrics` the exporter for Prometheus on `metrics_port`.
+    `management` adds the management plugin and its HTTP API, `metrics` the exporter for Prometheus on `metrics_port`,
+    `tls` a listener on `tls_port` that wants a certificate of its clients.
     """
     with held() as hold:
         home = Path(tempfile.mkdtemp(prefix="frame-capture-broker-"))
         try:
-            node = _configure(home, management=management, metrics=metrics)
+            node = _configure(home, management=management, metrics=metrics, tls=tls)
             try:
                 node.start()
                 with hold.released():
@@ -133,10 +141,10 @@ def broker(*, management: bool = False, metrics: bool = False) -> Iterator[Node]
             shutil.rmtree(home)
 
 
-def _configure(home: Path, *, management: bool, metrics: bool) -> Node:
+def _configure(home: Path, *, management: bool, metrics: bool, tls: Certificates | None) -> Node:
     """Write the node's files below `home`."""
     server = _program("rabbitmq-server", DEBIAN_BIN)
-    amqp, distribution, mapper, http, exporter = free_ports(5)
+    amqp, distribution, mapper, http, exporter, encrypted = free_ports(6)
     plugins = []
     config = [f"listeners.tcp.1 = 127.0.0.1:{amqp}", "log.console = false", "disk_free_limit.absolute = 10MB"]
     if management:
@@ -145,6 +153,15 @@ def _configure(home: Path, *, management: bool, metrics: bool) -> Node:
     if metrics:
         plugins.append("rabbitmq_prometheus")
         config += ["prometheus.tcp.ip = 127.0.0.1", f"prometheus.tcp.port = {exporter}"]
+    if tls:
+        config += [
+            f"listeners.ssl.1 = 127.0.0.1:{encrypted}",
+            f"ssl_options.cacertfile = {tls.ca}",
+            f"ssl_options.certfile = {tls.server}",
+            f"ssl_options.keyfile = {tls.server_key}",
+            "ssl_options.verify = verify_peer",
+            "ssl_options.fail_if_no_peer_cert = true",
+        ]
     (home / "rabbitmq.conf").write_text("\n".join(config) + "\n")
     (home / "enabled_plugins").write_text(f"[{', '.join(plugins)}].\n")
     (home / "rabbitmq-env.conf").touch()
@@ -174,7 +191,7 @@ def _configure(home: Path, *, management: bool, metrics: bool) -> Node:
         "RABBITMQ_CTL_DIST_PORT_MIN": "0",
         "RABBITMQ_CTL_DIST_PORT_MAX": "0",
     }
-    return Node(home, Path(server).parent, amqp, http, exporter, env)
+    return Node(home, Path(server).parent, amqp, http, exporter, encrypted, env)
 
 
 def _program(name: str, first: Path | None = None) -> str:

@@ -178,7 +178,7 @@ def _default(field: FieldInfo) -> str:
         value = json.dumps(value)
     if isinstance(value, float):
         value = f"{value:g}"
-    return f"`{value}`" if str(value) else "empty"
+    return "empty" if value is None or str(value) == "" else f"`{value}`"
 
 
 def _bounds(field: FieldInfo) -> str:

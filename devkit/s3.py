@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import secrets
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -22,6 +23,7 @@ from typing import Any
 import botocore.session
 from botocore.config import Config
 
+from devkit.certificates import Certificates
 from devkit.interrupt import Hold, held
 from devkit.ports import free_ports
 
@@ -38,6 +40,7 @@ class S3Server:
     access_key: str
     secret_key: str = field(repr=False)
     region: str = "us-east-1"
+    ca: Path | None = None
 
     def client(self) -> Any:
         """Make a blocking botocore client, for what a test or the demo does beside the worker."""
@@ -47,6 +50,7 @@ class S3Server:
             region_name=self.region,
             aws_access_key_id=self.access_key,
             aws_secret_access_key=self.secret_key,
+            verify=None if self.ca is None else str(self.ca),
             config=Config(
                 signature_version="s3v4",
                 s3={"addressing_style": "path"},
@@ -81,16 +85,18 @@ def seaweed() -> Iterator[S3Server]:
 
 
 @contextlib.contextmanager
-def moto_server() -> Iterator[S3Server]:
-    """Run moto's server, which takes any credentials, for as long as the context is open."""
+def moto_server(tls: Certificates | None = None) -> Iterator[S3Server]:
+    """Run moto's server, which takes any credentials, for as long as the context is open; with `tls` on HTTPS only."""
     (port,) = free_ports(1)
     with held() as hold, tempfile.TemporaryDirectory(prefix="moto-") as directory:
         command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+        if tls:
+            command += ["-c", str(tls.server), "-k", str(tls.server_key)]
         with _running(command, Path(directory)) as process:
-            endpoint = f"http://127.0.0.1:{port}"
-            _wait_until_answering(endpoint, process, Path(directory) / "log", hold)
+            endpoint = f"{'https' if tls else 'http'}://127.0.0.1:{port}"
+            _wait_until_answering(endpoint, process, Path(directory) / "log", hold, tls)
             with hold.released():
-                yield S3Server(endpoint, "any", "any")
+                yield S3Server(endpoint, "any", "any", ca=tls.ca if tls else None)
 
 
 def _seaweed_command(home: Path, server: S3Server, ports: tuple[int, ...]) -> list[str]:
@@ -152,9 +158,12 @@ def _running(command: list[str], home: Path) -> Iterator[subprocess.Popen[bytes]
             process.wait()
 
 
-def _wait_until_answering(endpoint: str, process: subprocess.Popen[bytes], log: Path, hold: Hold) -> None:
+def _wait_until_answering(
+    endpoint: str, process: subprocess.Popen[bytes], log: Path, hold: Hold, tls: Certificates | None = None
+) -> None:
     """Return once the server gives any HTTP answer; raises `RuntimeError` with the log's tail."""
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    trust = urllib.request.HTTPSHandler(context=ssl.create_default_context(cafile=tls.ca if tls else None))
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), trust)
     deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline and process.poll() is None:
         hold.check()

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, FilePath, SecretStr, model_validator
 from pydantic_core import PydanticCustomError
 from pydantic_settings import (
     BaseSettings,
@@ -51,6 +51,22 @@ def _endpoint_url(value: str) -> str:
     return value
 
 
+def _check_tls(files: tuple[Path | None, Path | None, Path | None], *, encrypted: bool, url: str, scheme: str) -> None:
+    """Refuse files for TLS that cannot be used, and those that would be without effect."""
+    if files == (None, None, None):
+        return
+    if not encrypted:
+        raise PydanticCustomError("tls", "files for TLS are without effect: {url} is not {scheme}://…", {
+            "url": url, "scheme": scheme,
+        })  # fmt: skip
+    from worker.tls import client_context  # noqa: PLC0415 - most have no such files, and it takes long to import
+
+    try:
+        client_context(*files)
+    except ValueError as error:
+        raise PydanticCustomError("tls", "{reason}", {"reason": str(error)}) from error
+
+
 def _place(value: str) -> str:
     if not re.fullmatch(_PLACE, value):
         raise PydanticCustomError("place", "should be a bucket, or a bucket and a prefix such as videos/incoming")
@@ -63,6 +79,7 @@ _Places = Annotated[
     NoDecode,
     BeforeValidator(json_list('["photos", "videos/incoming"]')),
 ]
+_File = Annotated[FilePath | None, BeforeValidator(lambda value: None if value == "" else value)]
 _Delays = Annotated[tuple[int, ...], NoDecode, BeforeValidator(json_list("[5, 30, 120]"))]
 
 
@@ -72,6 +89,11 @@ class Amqp(Section):
     url: Annotated[SecretStr, AfterValidator(_amqp_url)] = Field(
         SecretStr("amqp://guest:guest@127.0.0.1:5672/"), description="Broker URL, `amqp://` or `amqps://`."
     )
+    ca_file: _File = Field(
+        None, description="PEM file of the authorities to trust at an `amqps://` broker; empty: the machine's."
+    )
+    cert_file: _File = Field(None, description="PEM file of the client certificate to show to an `amqps://` broker.")
+    key_file: _File = Field(None, description="PEM file of its key, without a password.")
     namespace: str = Field(
         "frame-capture", pattern=r"^[A-Za-z0-9_-]{1,64}$", description="Prefix of all exchanges and queues."
     )
@@ -94,6 +116,14 @@ class Amqp(Section):
         1800, ge=60, description="The broker's delivery acknowledgement timeout, which it does not tell us."
     )
 
+    @model_validator(mode="after")
+    def _usable_files(self) -> Self:
+        if (self.cert_file is None) != (self.key_file is None):
+            raise PydanticCustomError("tls", "set both …__CERT_FILE and …__KEY_FILE, or neither")
+        encrypted = urlsplit(self.url.get_secret_value()).scheme == "amqps"
+        _check_tls((self.ca_file, self.cert_file, self.key_file), encrypted=encrypted, url="AMQP__URL", scheme="amqps")
+        return self
+
 
 class Store(Section):
     """Where sources are read and images written."""
@@ -106,6 +136,9 @@ class Store(Section):
     )
     endpoint_url: Annotated[str, AfterValidator(_endpoint_url)] = Field(
         "", description="S3 endpoint, for example `https://oss-cn-hangzhou.aliyuncs.com`; empty: AWS."
+    )
+    ca_file: _File = Field(
+        None, description="PEM file of the authorities to trust at an `https://` endpoint; empty: the well-known ones."
     )
     region: str = Field("us-east-1", description="S3 region.")
     addressing: Literal["auto", "path", "virtual"] = Field(
@@ -131,11 +164,13 @@ class Store(Section):
     )
 
     @model_validator(mode="after")
-    def _whole_key(self) -> Self:
+    def _usable_access(self) -> Self:
         if bool(self.access_key_id.get_secret_value()) != bool(self.secret_access_key.get_secret_value()):
             raise PydanticCustomError(
                 "key", "set both …__ACCESS_KEY_ID and …__SECRET_ACCESS_KEY, or neither to use the usual AWS chain"
             )
+        encrypted = not self.endpoint_url.startswith("http:")
+        _check_tls((self.ca_file, None, None), encrypted=encrypted, url="STORE__ENDPOINT_URL", scheme="https")
         return self
 
 

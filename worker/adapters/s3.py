@@ -232,6 +232,7 @@ def _new_client(settings: Store) -> Any:
         aws_access_key_id=settings.access_key_id.get_secret_value() or None,
         aws_secret_access_key=settings.secret_access_key.get_secret_value() or None,
         aws_session_token=settings.session_token.get_secret_value() or None,
+        verify=None if settings.ca_file is None else str(settings.ca_file),
         config=config,
     )
 
