@@ -21,6 +21,7 @@ hypothesis.settings.load_profile("any-machine")
 
 def pytest_addoption(parser):
     parser.addoption("--write-formats", type=Path, help="write the table of compared captures to this file")
+    parser.addoption("--draw-dashboard", type=Path, help="draw the dashboard after three minutes' work into this file")
 
 
 def pytest_sessionfinish(session, exitstatus):
