@@ -17,10 +17,7 @@ NAMES = ["one in the middle", "the last", "interval 5 s", "average 3", "keyframe
 PROBED = "FFmpeg reads the first packets, 1.2 MB of these, to learn the stream's properties: up to 5 % above"
 LAST = "FFmpeg reads all that follows the last cue when it seeks there, and the end is told by the last frames alone"
 NOT_YET = {
-    ("mp4", "keyframe and interval 5 s"): PROBED,
     ("mp4, index first", "keyframe and interval 5 s"): PROBED,
-    ("mp4, index first", "average 3"): PROBED,
-    ("mov", "keyframe and interval 5 s"): PROBED,
     ("mkv", "one in the middle"): PROBED,
     ("mkv", "average 3"): LAST,
     ("mkv", "interval 5 s"): LAST,

@@ -155,9 +155,9 @@ class Media:
         """
         return self._seek(pts, any_frame=False)
 
-    def seek_packet(self, dts: int) -> bool:
-        """Go to the packet at `dts` of an MP4 file's index, whatever it is; else as `seek`."""
-        return self._seek(dts, any_frame=True)
+    def seek_packet(self, pts: int) -> bool:
+        """Go to the packet of an MP4 file's index that is decoded for `pts`, whatever it is; else as `seek`."""
+        return self._seek(pts, any_frame=True)
 
     def _seek(self, timestamp: int, *, any_frame: bool) -> bool:
         self.seeks += 1

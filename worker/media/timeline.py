@@ -105,9 +105,10 @@ def indexed_end(media: Media) -> Fraction | None:
         return None
     entries = media.stream.index_entries
     place = len(entries) - _last_packets(media)
-    dts = entries[place].timestamp
+    # FFmpeg takes what it is to seek for the time of a frame, and goes to the packet that is decoded that much before.
+    delay = (media.stream.start_time or 0) - entries[0].timestamp
     media.expect_from(place)
-    if not media.seek_packet(dts):
+    if not media.seek_packet(entries[place].timestamp + delay):
         return None
     last, end = _last_end(media)
     return end if last is not None and last >= latest else None
