@@ -57,9 +57,9 @@ ERRORS: dict[Code, tuple[str, str, str]] = {
     ),
     Code.MISSING: ("A required field is not there; the code ends with its name.", "no", "Add the field."),
     Code.LIMIT_EXCEEDED: (
-        "More than the settings allow: images, pixels, bytes, memory, streams.",
+        "More than the settings allow: images, pixels, bytes, requests, memory, CPU time, streams.",
         "no",
-        "Ask for less, or raise the limit that `Message` names.",
+        "Ask for less, or raise the limit that `Message` names; docs/limits.md lists all.",
     ),
     Code.RESOURCE_NOT_FOUND: (
         "The source does not exist, or it has neither a video stream nor an embedded picture.",
@@ -67,7 +67,7 @@ ERRORS: dict[Code, tuple[str, str, str]] = {
         "Check bucket, key and content of the source.",
     ),
     Code.ACCESS_DENIED: (
-        "The store refuses, or the bucket is not among those the settings allow.",
+        "The store refuses, or the bucket or prefix is not among those the settings allow.",
         "no",
         "Check the worker's credentials, the bucket's policy, `SOURCE_BUCKETS` and `TARGET_BUCKETS`.",
     ),
@@ -82,9 +82,9 @@ ERRORS: dict[Code, tuple[str, str, str]] = {
         "Look at the source. Where only parts are damaged, the task succeeds with a warning.",
     ),
     Code.TIMEOUT: (
-        "Decoding, with its waits for the store, took longer than the soft time limit, or hung until the hard one.",
+        "Decoding, with waits for the store, took longer than the soft time limit, hung until the hard one, or fell silent.",
         "once",
-        "Ask for fewer frames, or raise `FRAME_CAPTURE_POOL__SOFT_TIME_LIMIT_S` and `…HARD_TIME_LIMIT_S`.",
+        "Ask for fewer frames, or raise the limit that `Message` names.",
     ),
     Code.EXPIRED: ("The message expired before a worker took it.", "no", "Run more workers, or give it more time."),
     Code.WORKER_CRASHED: (

@@ -7,6 +7,7 @@ import pytest
 
 from devkit.docs import ERRORS, WARNINGS, pages
 from worker.errors import Code
+from worker.limits import LimitSettings, Pool
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -31,6 +32,16 @@ def test_every_test_that_proves_a_promise_exists():
     named = re.findall(r"`(test_\w+)`", (DOCS / "reliability.md").read_text(encoding="utf-8"))
     assert named
     assert [each for each in named if f"def {each}(" not in tests] == []
+
+
+def test_every_limit_is_in_the_table_of_limits_with_a_test_that_exists():
+    page = (DOCS / "limits.md").read_text(encoding="utf-8")
+    tests = "".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "tests").rglob("test_*.py")))
+    assert [each for each in re.findall(r"`(test_\w+)`", page) if f"def {each}(" not in tests] == []
+    named = set(re.findall(r"`((?:LIMITS|POOL)__\w+)`", page))
+    limits = {f"LIMITS__{name}".upper() for name in LimitSettings.model_fields} - {"LIMITS__CODECS"}
+    assert limits <= named
+    assert named <= limits | {f"POOL__{name}".upper() for name in Pool.model_fields}
 
 
 def test_pages_do_not_depend_on_the_environment(monkeypatch):
