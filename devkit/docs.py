@@ -82,7 +82,7 @@ ERRORS: dict[Code, tuple[str, str, str]] = {
         "Look at the source. Where only parts are damaged, the task succeeds with a warning.",
     ),
     Code.TIMEOUT: (
-        "Decoding, with waits for the store, took longer than the soft time limit, hung until the hard one, or fell silent.",
+        "Decoding, waits included, took longer than the soft time limit, hung until the hard one, or fell silent.",
         "once",
         "Ask for fewer frames, or raise the limit that `Message` names.",
     ),
