@@ -87,8 +87,7 @@ def discrepancies(kept: OnDisk | InS3, ends: dict[str, list[dict[str, Any]]]) ->
                 stored = objects.get(_key(frame))
                 if stored != (frame["Bytes"], frame["ETag"]):
                     found.append(f"{frame['URI']} was told as {frame}, and is {stored}")
-            for frame in frames[:1]:
-                if hashlib.sha256(kept.read(_key(frame))).hexdigest() != frame["Sha256"]:
+                elif frame is frames[0] and hashlib.sha256(kept.read(_key(frame))).hexdigest() != frame["Sha256"]:
                     found.append(f"{frame['URI']} was told as {frame}, and has another content")
     return found
 
