@@ -21,6 +21,7 @@ from devkit.ports import free_ports
 from devkit.s3 import moto_server
 from worker.adapters.s3 import S3Store
 from worker.errors import Code, TaskError
+from worker.ports import ObjectInfo
 from worker.settings import MIB, Store
 from worker.source import CachedSource
 from worker.stores import unobserved
@@ -205,6 +206,13 @@ async def test_what_passes_is_tried_again(store, proxy, place, fault):
     proxy.faults.append(("GET", fault))
     assert await store.read(place, 100, 50_000, info.etag) == DATA[100:50_100]
     assert proxy.requests.count("GET") == 2
+
+
+@pytest.mark.parametrize("fault", [SLOW_DOWN, INTERNAL, "reset", "cut"])
+async def test_a_head_whose_answer_breaks_off_is_asked_for_again(store, proxy, place, fault):
+    proxy.faults.append(("GET", fault))
+    assert await store.stat(place, 50_000) == ObjectInfo(len(DATA), (await store.stat(place)).etag, DATA[:50_000])
+    assert (proxy.requests.count("GET"), proxy.requests.count("HEAD")) == (2, 1)
 
 
 @pytest.mark.parametrize(("fault", "tries"), [(SLOW_DOWN, 2), (INTERNAL, 2), ("reset", 4), ("cut", 2)])
