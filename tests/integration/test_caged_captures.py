@@ -31,7 +31,7 @@ PLAN = CapturePlan(
 
 def small_files():
     found = [path for path in MEDIA.rglob("*.*") if path.is_file() and path.stat().st_size <= LARGEST_BYTES]
-    kept = [path for path in sorted(found) if path.parts[-2] != "hls" and "ground_truth" not in path.parts]
+    kept = [path for path in sorted(found) if not path.name.startswith("huge_") and "ground_truth" not in path.parts]
     return [path for path in kept if path.suffix not in {".md", ".tsv", ".mpd", ".m3u8"}]
 
 
