@@ -137,7 +137,7 @@ def _panel(
     return [
         *parts,
         *_axis(frame, defaults["unit"]),
-        *_lines(frame, shown),
+        *_lines(frame, shown, stacked=stacked),
         *_legend(frame, [name for name, _ in shown]),
     ]
 
@@ -158,11 +158,16 @@ def _stacked(series: list[tuple[str, Points]]) -> list[tuple[str, Points]]:
     return found[::-1] or series[:1]
 
 
-def _lines(frame: Frame, series: list[tuple[str, Points]]) -> list[str]:
+def _lines(frame: Frame, series: list[tuple[str, Points]], *, stacked: bool = False) -> list[str]:
+    """Draw each series; below those that are `stacked`, the highest of which comes first, in its colour."""
     drawn = []
     for number, (_, points) in enumerate(series):
-        dots = " ".join(frame.at(at, value) for at, value in points if math.isfinite(value))
-        drawn.append(f'<polyline points="{dots}" fill="none" stroke="{COLOURS[number % 10]}" stroke-width="1.5"/>')
+        dots = [frame.at(at, value) for at, value in points if math.isfinite(value)]
+        colour = COLOURS[number % len(COLOURS)]
+        if stacked and dots:
+            ground = [frame.at(points[-1][0], 0), frame.at(points[0][0], 0)]
+            drawn.append(f'<polygon points="{" ".join(dots + ground)}" fill="{colour}" fill-opacity="0.25"/>')
+        drawn.append(f'<polyline points="{" ".join(dots)}" fill="none" stroke="{colour}" stroke-width="1.5"/>')
     return drawn
 
 
