@@ -44,7 +44,7 @@ def remote(start, seaweed_server, kept, way):
     usual = store_settings(seaweed_server) | {
         "store__endpoint_url": f"http://127.0.0.1:{way.port}",
         "store__max_attempts": 1,
-        "store__timeout_s": 1,
+        "store__timeout_s": 4,
         "records__uri": kept.records_uri,
     }
 

@@ -77,16 +77,21 @@ async def test_f23_while_the_store_is_away_work_is_paused_at_no_attempts_cost(
     assert attempts(ledger) == {1}
 
 
-# What one task's request is answered: how, with what, and how its task then ends, in which attempt.
+# What the requests for one task's source are answered: how, with what; then how the task ends, in which attempt.
 ANSWERS = {
-    "error": ("GET", "answer", INTERNAL_ERROR, "", 2),
-    "slow-down": ("HEAD", "answer", SLOW_DOWN, "", 2),
-    "broken": ("GET", "break", b"", "", 2),
-    "cut": ("GET", "cut", b"", "", 2),
-    "changed": ("GET", "answer", answer("412 Precondition Failed", "PreconditionFailed"), "", 2),
-    "forbidden": ("HEAD", "answer", answer("403 Forbidden"), "AccessDenied", 1),
-    "missing": ("HEAD", "answer", answer("404 Not Found"), "ResourceNotFound", 1),
+    "error": ("answer", INTERNAL_ERROR, "", 2),
+    "slow-down": ("answer", SLOW_DOWN, "", 2),
+    "broken": ("break", b"", "", 2),
+    "changed": ("answer", answer("412 Precondition Failed", "PreconditionFailed"), "", 2),
+    "forbidden": ("answer", answer("403 Forbidden"), "AccessDenied", 1),
+    "missing": ("answer", answer("404 Not Found"), "ResourceNotFound", 1),
 }
+
+
+def sprung(trap):
+    """Wait until a trap was run into, and have nobody run into it again."""
+    trap.wait()
+    trap.word = NEVER_SAID
 
 
 async def test_f22_answers_of_the_store_are_retried_or_not_as_they_deserve(
@@ -100,16 +105,14 @@ async def test_f22_answers_of_the_store_are_retried_or_not_as_they_deserve(
         tasks[name] = quick(name) | {"Sources": [{"URI": f"oss://{BUCKET}/videos/{namespace}-{name}.mp4"}]}
     with remote(namespace, store__timeout_s=20) as worker, ExitStack() as stack:
         traps = {}
-        for name, (method, how, what, *_) in ANSWERS.items():
-            word = f"{method} /{BUCKET}/videos/{namespace}-{name}.mp4".encode()
+        for name, (how, what, *_) in ANSWERS.items():
+            word = f" /{BUCKET}/videos/{namespace}-{name}.mp4 ".encode()
             traps[name] = stack.enter_context(way.trapping(word, how, what))
         with way.trapping(f"PUT /{BUCKET}/{RECORDS}/{namespace}/".encode(), "answer", CONFLICT) as conflict:
             await ledger.submit_all(load(6) | tasks)
             await asyncio.to_thread(conflict.wait, 2)  # the task waits, and tries again
-        for name, (*_, attempt) in ANSWERS.items():
-            await asyncio.to_thread(traps[name].wait)
-            if attempt == 2:
-                traps[name].word = NEVER_SAID
+        passing = [name for name, (*_, attempt) in ANSWERS.items() if attempt == 2]
+        await asyncio.gather(*(asyncio.to_thread(sprung, traps[name]) for name in passing))
         account = await ledger.balance()
         metrics = worker.metrics()
     ends = {name: events[0]["data"] for name, events in account.told.items()}
@@ -117,7 +120,7 @@ async def test_f22_answers_of_the_store_are_retried_or_not_as_they_deserve(
         name: (code, attempt) for name, (*_, code, attempt) in ANSWERS.items()
     }
     assert {ends[name]["Attempt"] for name in load(6)} == {1}
-    assert (metrics["store_outage"], metrics["retries_total"]) == (0, 5)
+    assert (metrics["store_outage"], metrics["retries_total"]) == (0, 4)
 
 
 async def test_f22_a_slow_store_only_takes_longer(remote, ledger, namespace, way):
