@@ -6,14 +6,18 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from worker import logs
 from worker.messages.control import read_cancel
 
+AT_ONCE = 1000  # a request may wait for minutes where it cannot be recorded
+
 log = logs.Log(__name__)
 
 
 async def obey(messages: AsyncIterator[tuple[str, bytes]], cancel: Callable[[str], Awaitable[None]]) -> None:
-    """Call `cancel` with each TaskId that a message names, side by side, as long as messages come."""
+    """Call `cancel` with each TaskId that a message names, up to `AT_ONCE` side by side, as long as messages come."""
+    free = asyncio.Semaphore(AT_ONCE)
     async with asyncio.TaskGroup() as group:
         async for _, body in messages:
-            group.create_task(_obey_one(body, cancel))
+            await free.acquire()
+            group.create_task(_obey_one(body, cancel)).add_done_callback(lambda _: free.release())
 
 
 async def _obey_one(body: bytes, cancel: Callable[[str], Awaitable[None]]) -> None:

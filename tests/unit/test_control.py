@@ -4,6 +4,8 @@ import asyncio
 
 import pytest
 
+from tests.unit.test_handler import turns
+from worker import control
 from worker.control import obey
 from worker.messages.control import cancel_message, read_cancel
 
@@ -51,3 +53,24 @@ async def test_one_bad_message_or_error_does_not_make_the_worker_deaf():
     async with asyncio.timeout(10):
         await obey(messages(), cancel)
     assert heard == ["slow", "bug", "last"]
+
+
+async def test_a_flood_of_requests_waits_outside(monkeypatch):
+    monkeypatch.setattr(control, "AT_ONCE", 3)
+    heard, taken, may_end = [], [], asyncio.Event()
+
+    async def cancel(task_id):
+        heard.append(task_id)
+        await may_end.wait()
+
+    async def messages():
+        for number in range(10):
+            taken.append(number)
+            yield "", cancel_message(f"task-{number}")
+
+    obeying = asyncio.create_task(obey(messages(), cancel))
+    await turns()
+    assert (len(heard), len(taken)) == (3, 4)
+    may_end.set()
+    await obeying
+    assert len(heard) == 10

@@ -61,6 +61,7 @@ class World:
     allowed: AllowedBuckets = field(default_factory=AllowedBuckets)
     records: object = None
     outages: object = None
+    announcer: object = None
 
     def __post_init__(self):
         self.journal = []
@@ -73,7 +74,7 @@ class World:
             store=self.store,
             open_source=partial(open_source, self.store, cache_bytes=4 * MIB, max_bytes=4 * MIB),
             decoders=self.pool,
-            announcer=self.broker,
+            announcer=self.announcer or self.broker,
             settings=self.settings,
             metrics=self.metrics,
             records=self.records,

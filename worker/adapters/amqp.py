@@ -17,7 +17,7 @@ from aio_pika import DeliveryMode, Message, RobustConnection
 from aio_pika.abc import HeadersType
 from aio_pika.connection import make_url
 from aio_pika.exceptions import ConnectionClosed, ProbableAuthenticationError, PublishError
-from aiormq.abc import AbstractConnection, DeliveredMessage
+from aiormq.abc import DeliveredMessage
 from pamqp import commands
 
 from worker.adapters.amqp_consume import Consumer, Order
@@ -25,16 +25,17 @@ from worker.adapters.amqp_delivery import AmqpDelivery
 from worker.adapters.amqp_header import install as install_lenient_headers
 from worker.adapters.amqp_listen import listening
 from worker.adapters.amqp_parked import ParkedMessage, open_parked
-from worker.adapters.amqp_publish import Counts, Publisher, broker_call, persist
+from worker.adapters.amqp_publish import Counts, Publisher, below, broker_call, persist
 from worker.adapters.topology import TopologyError, check, declare, topology
 from worker.ports import BrokerLostError
 from worker.settings import Amqp, Retry
+from worker.tls import client_context
 
 TOPOLOGY_S = 60
 BLOCKED_PROBE_S = 0.2
 PROBE_S = 1.0
 CLOSE_S = 5
-DROPPED_AT_ONCE = 4
+DROPPED_AT_ONCE, COMMANDS_WAITING = 4, 1000
 NOT_ALLOWED = 530  # the reply code with which the broker refuses a virtual host
 
 # aiormq knows what to do with a broker that closes the connection instead of opening the virtual host, but believes the
@@ -61,9 +62,12 @@ class Broker:
         self.topology = topology(settings, retry)
         self.counts = Counts()
         self.known_blocked = False  # when `blocked` was last asked
-        self.paused = asyncio.Event()  # while set, no tasks are taken; what the broker has dropped still comes
+        self.paused = asyncio.Event()  # while set, no messages are taken
         self._settings = settings
         self._final = () if patient else (BrokerRefusedError,)
+        self._url = make_url(settings.url.get_secret_value(), heartbeat=settings.heartbeat_s)
+        files = settings.ca_file, settings.cert_file, settings.key_file
+        self._tls = client_context(*files) if self._url.scheme == "amqps" else None
         self._jitter = retry.jitter
         self._connections: tuple[RobustConnection, ...] = ()
         self._consumers: tuple[Consumer, ...] = ()
@@ -118,20 +122,13 @@ class Broker:
 
     def _connection(self, name: str) -> RobustConnection:
         connection = RobustConnection(
-            make_url(self._settings.url.get_secret_value(), heartbeat=self._settings.heartbeat_s),
+            self._url,
+            ssl_context=self._tls,
             client_properties={"connection_name": name},
             reconnect_interval=random.uniform(2, 6),  # noqa: S311 - workers must not all come back at once
         )
         connection.reconnect_callbacks.add(self._count_reconnect)
         return connection
-
-    @property
-    def _bare(self) -> AbstractConnection:
-        """The consuming connection without aio-pika's restoring of whatever was declared on it."""
-        transport = self._connections[0].transport
-        if transport is None:
-            raise BrokerLostError("the connection to the broker is lost")
-        return transport.connection
 
     async def _count_reconnect(self, *_: object) -> None:
         self.counts.reconnects += 1
@@ -146,7 +143,7 @@ class Broker:
     async def declare(self) -> None:
         """Make the exchanges and queues that are missing. Raises `TopologyError`, `BrokerLostError`."""
         async with broker_call(TOPOLOGY_S):
-            channel = await self._bare.channel(publisher_confirms=False)
+            channel = await below(self._connections[0]).channel(publisher_confirms=False)
             await declare(channel, self.topology)
             await channel.close()
 
@@ -156,12 +153,12 @@ class Broker:
         Raises `BrokerLostError`.
         """
         async with broker_call(TOPOLOGY_S):
-            return await check(self._bare, self.topology, arguments=self._settings.declare == "active")
+            return await check(below(self._connections[0]), self.topology, arguments=self._settings.declare == "active")
 
     async def consumers(self) -> int:
         """Count the workers that consume the task queue now. Raises `BrokerLostError`."""
         async with broker_call(TOPOLOGY_S):
-            channel = await self._bare.channel(publisher_confirms=False)
+            channel = await below(self._connections[0]).channel(publisher_confirms=False)
             queue = await channel.queue_declare(self.topology.task_queue, passive=True)
             await channel.close()
         return queue.consumer_count or 0
@@ -171,10 +168,11 @@ class Broker:
 
         Raises `BrokerLostError`.
         """
-        of_tasks = (self.topology.task_queue, slots, self.paused)
-        of_dropped = (self.topology.dropped_queue, DROPPED_AT_ONCE, asyncio.Event())
-        for queue, prefetch, paused in (of_tasks, of_dropped):
-            order = Order(queue, self._inbox, self._wrap, self._settings.consumer_timeout_s, paused)
+        # Whose end cannot be told is given back, and would come again at once: 20 times, and the broker gives it up.
+        self._publisher.repair = self._restore
+        timeout_s = self._settings.consumer_timeout_s
+        for queue, prefetch in ((self.topology.task_queue, slots), (self.topology.dropped_queue, DROPPED_AT_ONCE)):
+            order = Order(queue, self._inbox, self._wrap, timeout_s, lambda: self.paused.is_set() or self.mute)
             self._consumers += (await Consumer.open(self._connections[0], order, prefetch, self._restore),)
         self._probing = asyncio.create_task(self._probe())
 
@@ -194,10 +192,7 @@ class Broker:
             raise BrokerLostError(f"what is on the broker was changed: {error}") from error
 
     async def deliveries(self) -> AsyncIterator[AmqpDelivery]:
-        """Iterate over messages as they come, until `stop_consuming`; for one reader.
-
-        Those with a `refusal` are no tasks to do.
-        """
+        """Iterate over messages, for one reader, until `stop_consuming`; those with a `refusal` are no tasks to do."""
         while (delivery := await self._inbox.get()) is not None:
             if not delivery.stale:
                 yield delivery
@@ -249,7 +244,8 @@ class Broker:
     async def commands(self) -> AsyncIterator[AsyncIterator[tuple[str, bytes]]]:
         """Listen to what is said to all workers, from now on."""
         limit_s = self._settings.publish_timeout_s
-        async with listening(self._connections[0], self.topology.control, ("",), limit_s) as commands:
+        control = self.topology.control
+        async with listening(self._connections[0], control, ("",), limit_s, COMMANDS_WAITING) as commands:
             yield commands
 
     async def command(self, body: bytes) -> None:
@@ -263,7 +259,7 @@ class Broker:
 
     def parked(self) -> AbstractAsyncContextManager[AsyncIterator[ParkedMessage]]:
         """Open the queue of what is not tried again, to look at, replay or drop. Raises `BrokerLostError`."""
-        return open_parked(self._bare, self._publisher, self.topology)
+        return open_parked(below(self._connections[0]), self._publisher, self.topology)
 
     @property
     def connected(self) -> bool:
@@ -274,6 +270,11 @@ class Broker:
     def consuming(self) -> bool:
         """Whether the broker sends tasks, as far as this side knows."""
         return bool(self._consumers) and all(each.registered for each in self._consumers)
+
+    @property
+    def mute(self) -> bool:
+        """Whether the broker takes no publications, for whatever reason, so that no messages are taken."""
+        return self.known_blocked or self._publisher.late > 0
 
     async def blocked(self) -> bool:
         """Whether the broker takes no publications now, for want of memory or disk or because it is not there."""

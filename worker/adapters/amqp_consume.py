@@ -37,14 +37,14 @@ Restore = Callable[[], Awaitable[None]]
 class Order:
     """What to consume: a queue, and the inbox that its messages go to once `wrap` has made deliveries of them.
 
-    While `paused` is set, nothing new comes, from within a second on; what came may be settled all the same.
+    While `paused` tells so, nothing new comes, from within a second on; what came may be settled all the same.
     """
 
     queue: str
     inbox: asyncio.Queue[AmqpDelivery | None]
     wrap: Callable[[DeliveredMessage], AmqpDelivery]
     consumer_timeout_s: float
-    paused: asyncio.Event
+    paused: Callable[[], bool]
 
 
 class Consumer:
@@ -92,7 +92,7 @@ class Consumer:
         """
         while True:
             await asyncio.sleep(WATCH_S)
-            paused = self._order.paused.is_set()
+            paused = self._order.paused()
             if self.registered != paused:
                 continue
             try:

@@ -9,22 +9,27 @@ cancelled. A message that no queue takes is confirmed like any other, unless ret
 
 import asyncio
 import logging
+import math
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from time import perf_counter
 from typing import cast
 
 from aio_pika import Message, RobustConnection
-from aio_pika.abc import AbstractChannel, AbstractRobustChannel
+from aio_pika.abc import AbstractRobustChannel
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS, PublishError
 from aiormq import Channel
+from aiormq.abc import AbstractChannel, AbstractConnection
 
 from worker.ports import BrokerLostError
 from worker.settings import Amqp
 
 BEST_EFFORT_S = 0.25
+CLOSE_S = 2
+REPAIR_S = 10
+LATE_SHARE = 0.25  # of the time that a publication has; then the broker counts as taking none
 FIRST_PAUSE_S = 0.2
 LONGEST_PAUSE_S = 10.0
 
@@ -89,8 +94,20 @@ async def broker_call(limit_s: float) -> AsyncIterator[None]:
         raise BrokerLostError(f"the broker refused or was lost: {error or type(error).__name__}") from error
 
 
+def below(connection: RobustConnection) -> AbstractConnection:
+    """Give a connection as it is now, without aio-pika's restoring of what is made on it. Raises `BrokerLostError`."""
+    if connection.transport is None:
+        raise BrokerLostError("the connection to the broker is lost")
+    return connection.transport.connection
+
+
 class Publisher:
-    """Persistent, mandatory, confirmed publishing with tries until a deadline."""
+    """Persistent, mandatory, confirmed publishing with tries until a deadline.
+
+    With `repair`, which is called before each further try of a publication that is `late`, the last late one of several
+    goes on beyond the deadline: who publishes for a queue's sake gives back what is left over and takes nothing more
+    from there, so that this one finds out when publishing works again.
+    """
 
     def __init__(
         self, connection: RobustConnection, shared: AbstractRobustChannel, settings: Amqp, counts: Counts
@@ -100,6 +117,8 @@ class Publisher:
         self.try_s = settings.publish_timeout_s
         self._deadline_s = settings.publish_deadline_s
         self.counts = counts
+        self.late = 0  # publications that have failed for a while
+        self.repair: Callable[[], Awaitable[None]] | None = None
 
     @classmethod
     async def open(cls, connection: RobustConnection, settings: Amqp, counts: Counts) -> "Publisher":
@@ -132,7 +151,15 @@ class Publisher:
             self.counts.unconfirmed += 1
 
     async def _persist(self, attempt: Callable[[], Awaitable[None]]) -> None:
+        began, late = perf_counter(), 0
+
         async def bounded(left_s: float) -> None:
+            nonlocal late
+            if late and self.repair:
+                with suppress(BrokerLostError):  # then the try tells what is wrong
+                    async with broker_call(REPAIR_S):
+                        await self.unblocked()
+                        await self.repair()
             try:
                 async with broker_call(min(self.try_s, left_s)):
                     started = perf_counter()
@@ -141,19 +168,36 @@ class Publisher:
             except BrokerLostError as error:
                 self.counts.tries_failed += 1
                 self.counts.returned += isinstance(error.__cause__, PublishError)
+                if not late and perf_counter() - began > self._deadline_s * LATE_SHARE:
+                    late = 1
+                    self.late += 1
                 raise
 
-        await persist(bounded, self._deadline_s)
+        try:
+            await persist(bounded, self._deadline_s)
+        except BrokerLostError as error:
+            if self.repair is None or self.late > late:
+                raise
+            log.warning("the broker takes no publications, so this one is tried until it does: %s", error)
+            await persist(bounded, math.inf)
+        finally:
+            self.late -= late
 
     async def _try_shared(self, exchange: str, key: str, message: Message) -> None:
         await self.unblocked()
         await self._shared.ready()
-        await _publish(self._shared, exchange, key, message)
+        await _publish(await self._shared.get_underlay_channel(), exchange, key, message)
 
     async def _try_alone(self, exchange: str, key: str, message: Message) -> None:
         await self.unblocked()
-        async with self._connection.channel(publisher_confirms=True, on_return_raises=True) as channel:
+        # Below aio-pika, which would open a channel again after each loss if its opening had failed.
+        channel = await below(self._connection).channel(publisher_confirms=True, on_return_raises=True)
+        try:
             await _publish(channel, exchange, key, message)
+        finally:
+            with suppress(BrokerLostError):  # a blocked broker reads no goodbye either
+                async with broker_call(CLOSE_S):
+                    await channel.close()
 
     async def unblocked(self) -> None:
         """Wait until the broker is there and takes messages; what is sent before may arrive after we gave up."""
@@ -163,7 +207,6 @@ class Publisher:
 
 
 async def _publish(channel: AbstractChannel, exchange: str, key: str, message: Message) -> None:
-    below = cast("Channel", await channel.get_underlay_channel())
-    await below.basic_publish(
+    await cast("Channel", channel).basic_publish(
         message.body, exchange=exchange, routing_key=key, properties=message.properties, mandatory=True, wait=False
     )  # the confirmation is waited for, so there is no need to wait for the socket before it
