@@ -126,6 +126,7 @@ class MemoryDelivery:
     message_id: str | None
     timestamp: datetime | None
     headers: Mapping[str, object]
+    refusal: TaskError | None = None
     stale: bool = False
     settled: str = ""
 
@@ -148,9 +149,9 @@ class MemoryDelivery:
         await self.broker.confirm("retry", str(delay_s))
         self.broker.retried.append((delay_s, self._copy(headers)))
 
-    async def park(self, code: str, reason: str) -> None:
+    async def park(self, code: str, reason: str, run: str = "") -> None:
         await self.broker.confirm("park", code)
-        self.broker.parked.append((code, reason, self._copy({})))
+        self.broker.parked.append((code, reason, self._copy({"x-run": run} if run else {})))
 
     def _copy(self, headers: Mapping[str, str | int]) -> "MemoryDelivery":
         name = f"copy of {self.name}"
@@ -204,9 +205,10 @@ class MemoryBroker:
         message_id: str | None = "task-1",
         timestamp: datetime | None = None,
         headers: Mapping[str, object] | None = None,
+        refusal: TaskError | None = None,
     ) -> MemoryDelivery:
         self.delivered += 1
-        return MemoryDelivery(self, str(self.delivered), body, message_id, timestamp, headers or {})
+        return MemoryDelivery(self, str(self.delivered), body, message_id, timestamp, headers or {}, refusal)
 
     async def announce(self, routing_key: str, body: bytes, content_type: str, *, confirm: bool = True) -> None:
         status = routing_key.rpartition(".")[2]

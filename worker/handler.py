@@ -9,10 +9,10 @@ from time import perf_counter
 
 from worker import __version__, logs
 from worker.attempt import Attempt, log_names
-from worker.errors import TaskError
-from worker.execution import Execution
+from worker.errors import Code, TaskError
+from worker.execution import CANCELED, Execution
 from worker.messages import build_result, identify, invalid_message_event, parse_task
-from worker.messages.headers import ATTEMPT, CRASHES, CREATED, replayed_at, trace
+from worker.messages.headers import ATTEMPT, CRASHES, CREATED, ENDING, decided, replayed_at, trace
 from worker.messages.record import CancelRequest, Record, digest, ending, used_for_another, write_about
 from worker.metrics import Metrics, code_label
 from worker.outage import NoOutages, Outages
@@ -25,6 +25,7 @@ from worker.uploads import Uploads
 
 log = logs.Log(__name__)
 
+REQUESTS_AT_ONCE = 4
 LABELS = {Completed: "succeeded", Failed: "failed", Canceled: "canceled", Postponed: "postponed"}
 
 
@@ -60,24 +61,20 @@ class Handler:
         self._metrics = metrics
         self._now = clock
         self._running: dict[tuple[str, str], Attempt] = {}
+        self._recording = asyncio.Semaphore(REQUESTS_AT_ONCE)  # the store has tasks to serve too
 
-    async def handle(self, delivery: Delivery, given_up: TaskError | None = None) -> None:
-        """Do one task and settle its message. What cannot be settled goes back, for the broker to deliver it again:
-
-        where the broker confirms nothing, and after a bug, which so costs its own task only. A task that is `given_up`
-        ends for this reason unless it has ended already.
-        """
+    async def handle(self, delivery: Delivery) -> None:
+        """Do one task and settle its message, or give it back: after a bug, and where the broker confirms nothing."""
         deliveries = [delivery]
         with logs.bound(**log_names(delivery)):
             try:
-                await self._handle(deliveries, given_up)
+                count = await self._handle(deliveries)
             except BrokerLostError as error:
                 log.warning("the broker did not confirm, it will deliver the message again", error=str(error))
-            except RecordsLostError as error:
-                log.warning("the end cannot be recorded, the broker will deliver the message again", error=str(error))
             except Exception:
                 log.exception("unexpected error, the message goes back to be delivered again")
             else:
+                self._counted(count)
                 return
             self._metrics.requeued.inc()
             await asyncio.gather(*(each.give_back() for each in deliveries))
@@ -89,25 +86,29 @@ class Handler:
         for attempt in here:
             attempt.cancel()
         try:
-            await self._records.cancel(task_id, self._now())
+            async with self._recording:
+                await self._records.cancel(task_id, self._now())
         except RecordsLostError as error:
             log.warning("the request to cancel is not on record", task_id=task_id, error=error.message)
 
-    async def _handle(self, deliveries: list[Delivery], given_up: TaskError | None) -> None:
-        """Attempt, publish, settle, count. `deliveries` begins with one; copies of it that come meanwhile are added."""
+    async def _handle(self, deliveries: list[Delivery]) -> Callable[[], None]:
+        """Attempt, publish, settle; returns how to count it. `deliveries` begins with one; copies that come are added.
+
+        A task that the broker gave up ends for this reason unless it has ended already.
+        """
         received = self._now()
         try:
             task = self._parse(deliveries[0], received)
             if self._joined(task, deliveries[0]):
-                return
+                return self._metrics.joined.inc
         except TaskError as error:
             count = await self._refuse(deliveries[0], error)
             await deliveries[0].ack()
-            count()
-            return
+            return count
         if (sent := deliveries[0].timestamp) and task.attempt == 1:
             self._metrics.wait_seconds.observe(max((received - sent).total_seconds(), 0))
         uploads = Uploads(self._store, task, self._settings.pool.inflight_bytes, self._settings.limits)
+        given_up = decided(deliveries[0].headers) or deliveries[0].refusal
         attempt = Attempt(task, deliveries, received, uploads, given_up)
         self._running[task.id, task.run] = attempt
         names = {"project": task.project, "attempt": task.attempt}
@@ -116,11 +117,13 @@ class Handler:
                 count = await self._done(attempt)
                 for each in deliveries:
                     await each.ack()
-                count()
             finally:
                 self._close(attempt)
+        return count
 
     def _parse(self, delivery: Delivery, received: datetime) -> Task:
+        if delivery.refusal and delivery.refusal.code == Code.INVALID_ARGUMENT:
+            raise delivery.refusal
         return parse_task(
             delivery.body,
             message_id=delivery.message_id,
@@ -138,7 +141,6 @@ class Handler:
         if running.task.body != task.body:
             raise used_for_another(task.id)
         running.deliveries.append(delivery)
-        self._metrics.joined.inc()
         log.info("delivered again while under way")
         return True
 
@@ -152,8 +154,6 @@ class Handler:
         try:
             return await self._ended(attempt)
         except RecordsLostError as error:
-            if attempt.given_up:
-                raise  # there must be no other attempt
             return await self._postponed(attempt, self._waiting(attempt.task, error))
         except TaskError as error:
             return await self._refuse(attempt.deliveries[-1], error)
@@ -184,6 +184,8 @@ class Handler:
                         pass
                     case Found(Record() as earlier) if earlier.cancels(replayed_at(attempt.deliveries[0].headers)):
                         pass
+                    case _ if attempt.given_up and attempt.given_up.code == Code.CANCELED:
+                        pass
                     case _ if attempt.given_up:
                         self._metrics.failures.labels(code_label(attempt.given_up.code)).inc()
                         return found, Failed(attempt.given_up)
@@ -192,6 +194,7 @@ class Handler:
         except TimeoutError:
             if not attempt.scope.expired():
                 raise
+        attempt.given_up = CANCELED
         return found, await self._execution.canceled(attempt)
 
     async def _finished(
@@ -230,7 +233,7 @@ class Handler:
         started = perf_counter()
         await self._teller.announce(record.event)
         if record.status == "Failed":
-            await attempt.deliveries[-1].park(record.code, record.message)
+            await attempt.deliveries[-1].park(record.code, record.message, record.runs[-1])
         self._metrics.observe_stage("announce", perf_counter() - started)
 
     def _repeated(self, record: Record) -> Callable[[], None]:
@@ -244,6 +247,8 @@ class Handler:
         self._close(attempt)  # the next delivery may be the copy, which must not be acknowledged with this one
         created_at = attempt.task.created_at.isoformat()
         headers: dict[str, str | int] = {ATTEMPT: outcome.attempt, CRASHES: outcome.crashes, CREATED: created_at}
+        if attempt.given_up:
+            headers[ENDING] = str(attempt.given_up)
         await attempt.deliveries[-1].retry(outcome.delay_s, headers)
         log.warning("postponed", delay_s=outcome.delay_s, next_attempt=outcome.attempt, code=outcome.error.code)
         self._metrics.observe_stage("announce", perf_counter() - started)
@@ -256,7 +261,7 @@ class Handler:
 
     async def _refuse(self, delivery: Delivery, error: TaskError) -> Callable[[], None]:
         """Announce and park a message that is no task, at once and for good."""
-        identity = identify(delivery.body, delivery.message_id)
+        identity = identify(delivery.body, delivery.message_id, delivery.headers)
         log.warning("invalid message", project=identity.project, code=error.code, error=error.message)
         event = invalid_message_event(
             identity, error, settings=self._settings.events, now=self._now(), trace=trace(delivery.headers)
@@ -267,6 +272,12 @@ class Handler:
         return partial(self._count_refused, error)
 
     # --- counting
+
+    def _counted(self, count: Callable[[], None]) -> None:
+        try:
+            count()
+        except Exception:  # to give back what is acknowledged by now would cost its channel, and so its neighbours'
+            log.exception("unexpected error while counting")
 
     def _count_refused(self, error: TaskError) -> None:
         self._metrics.parked.labels(code_label(error.code)).inc()

@@ -24,6 +24,7 @@ class LoneDelivery:
     message_id: str | None = None
     timestamp: datetime | None = None
     headers: Mapping[str, object] = field(default_factory=dict)
+    refusal: None = None
 
     async def ack(self) -> None:
         """Do nothing."""
@@ -36,7 +37,7 @@ class LoneDelivery:
         """Tell that the task was not done: nobody will deliver it again."""
         raise RuntimeError("the task ended without a result because of an unexpected error, which the log shows")
 
-    async def park(self, code: str, reason: str) -> None:
+    async def park(self, code: str, reason: str, run: str = "") -> None:
         """Do nothing: the event tells."""
 
 

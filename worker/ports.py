@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+from worker.errors import TaskError
 from worker.media.plan import CaptureEvent, CapturePlan
 from worker.task import Location
 
@@ -136,6 +137,11 @@ class Delivery(Protocol):
         """The AMQP headers, untrusted."""
         ...
 
+    @property
+    def refusal(self) -> TaskError | None:
+        """Why no attempt may be made, which `InvalidArgument` says of a message that nobody can read; else None."""
+        ...
+
     async def ack(self) -> None:
         """Settle: the broker may forget the message. A lost connection makes this a no-op: it comes again."""
         ...
@@ -148,8 +154,11 @@ class Delivery(Protocol):
         """Return the message to its queue untouched, to be delivered again."""
         ...
 
-    async def park(self, code: str, reason: str) -> None:
-        """Publish a copy to the dead-letter exchange, with the reason, confirmed. Does not ack."""
+    async def park(self, code: str, reason: str, run: str = "") -> None:
+        """Publish a copy to the dead-letter exchange, with the reason, confirmed. Does not ack.
+
+        `run` is of which run it is told to be, where that is another than its own.
+        """
         ...
 
 

@@ -9,6 +9,7 @@ import hashlib
 import random
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
@@ -22,6 +23,7 @@ from worker.outage import NoOutages, Outages
 from worker.ports import ObjectStore
 from worker.task import Location, Task
 
+FIRST_ANSWER_S = 10.0  # which a request may take, however little waiting is allowed
 FIRST_PAUSE_S = 0.2
 LONGEST_PAUSE_S = 10.0
 REMEMBERED = 10_000
@@ -143,20 +145,26 @@ class StoredRecords:
     async def _held(self, request: Callable[[], Awaitable[_T]]) -> _T:
         """Ask the store until it answers, with growing random pauses, or until the task cannot wait longer."""
         started_s = monotonic()
-        deadline = started_s + self._hold_s
         bound_s = FIRST_PAUSE_S
-        while True:
-            try:
-                return await request()
-            except TaskError as error:
-                pause_s = random.uniform(bound_s / 2, bound_s)  # noqa: S311 - nothing secret
-                if monotonic() + pause_s > deadline:
-                    what = f"the worker's records are out of reach, so the task waits: {error.message}"
-                    raise RecordsLostError(Code.STORAGE_UNAVAILABLE, what, retryable=True) from error
-                log.warning("the task waits for the store of records", pause_s=round(pause_s, 1), error=error.message)
-                await self._outages.explains(started_s)
-            await asyncio.sleep(pause_s)
-            bound_s = min(bound_s * 2, LONGEST_PAUSE_S)
+        failure: Exception = TimeoutError("no answer")
+        with suppress(TimeoutError):
+            async with asyncio.timeout(max(self._hold_s, FIRST_ANSWER_S)):
+                while True:
+                    try:
+                        return await request()
+                    except TaskError as error:
+                        failure = error
+                    pause_s = random.uniform(bound_s / 2, bound_s)  # noqa: S311 - nothing secret
+                    if monotonic() + pause_s > started_s + self._hold_s:
+                        break
+                    log.warning(
+                        "the task waits for the store of records", pause_s=round(pause_s, 1), error=str(failure)
+                    )
+                    await self._outages.explains(started_s)
+                    await asyncio.sleep(pause_s)
+                    bound_s = min(bound_s * 2, LONGEST_PAUSE_S)
+        what = f"the worker's records are out of reach, so the task waits: {failure}"
+        raise RecordsLostError(Code.STORAGE_UNAVAILABLE, what, retryable=True) from failure
 
     async def _stored(self, location: Location) -> tuple[bytes, str] | None:
         try:

@@ -26,7 +26,6 @@ from worker.openers import open_store, opener
 from worker.outage import StoreOutages
 from worker.ports import BrokerLostError
 from worker.records import NoRecords, Records, StoredRecords
-from worker.refusals import Refusals
 from worker.settings import Amqp, Settings
 from worker.stores import AllowedBuckets, OnRequest, place_of
 
@@ -68,7 +67,7 @@ async def _serve(settings: Settings, stack: AsyncExitStack, stopping: asyncio.Qu
     return await _consume(settings, broker, handler, stop=stop, stopping=stopping, draining=draining)
 
 
-async def _start(settings: Settings, stack: AsyncExitStack, draining: asyncio.Event) -> tuple[Broker, Refusals]:
+async def _start(settings: Settings, stack: AsyncExitStack, draining: asyncio.Event) -> tuple[Broker, Handler]:
     """Make the parts and start them, first of all the HTTP side, which tells from then on what is missing."""
     check_ffmpeg()
     allowed_decoders(settings.limits.codecs)  # raises for a name that FFmpeg does not know
@@ -103,13 +102,13 @@ async def _start(settings: Settings, stack: AsyncExitStack, draining: asyncio.Ev
     gc.set_threshold(GARBAGE_OBJECTS)
     versions = {"version": __version__, "ffmpeg": ffmpeg_version()}
     log.info("serving", queue=broker.topology.task_queue, slots=settings.pool.slots, port=port, **versions)
-    return broker, Refusals(broker, settings.events, metrics, handler.handle)
+    return broker, handler
 
 
 async def _consume(
     settings: Settings,
     broker: Broker,
-    handler: Refusals,
+    handler: Handler,
     *,
     stop: asyncio.Task[None],
     stopping: asyncio.Queue[None],
@@ -138,7 +137,7 @@ async def _consume(
     return EXIT_TERMINATED if hurried else 0
 
 
-async def _receive(broker: Broker, handler: Refusals) -> None:
+async def _receive(broker: Broker, handler: Handler) -> None:
     """Handle deliveries side by side, as many as the broker hands out; ends when all are done after the last came."""
     async with asyncio.TaskGroup() as group:
         async for delivery in broker.deliveries():
@@ -176,10 +175,10 @@ async def _obeying(broker: Broker, handler: Handler) -> AsyncIterator[None]:
 
 
 async def _supervise(broker: Broker, deadline_s: float) -> None:
-    """Return when nothing could be consumed for `deadline_s`; what the store's outage pauses does not count."""
+    """Return when nothing could be consumed for `deadline_s`; a pause that no restart could end does not count."""
     last = monotonic()
     while monotonic() - last < deadline_s:
-        if broker.consuming or (broker.paused.is_set() and broker.connected):
+        if broker.consuming or (broker.connected and (broker.paused.is_set() or broker.mute)):
             last = monotonic()
         await asyncio.sleep(SUPERVISE_S)
 
@@ -204,7 +203,7 @@ async def _not_ready(broker: Broker, pool: DecoderPool, draining: asyncio.Event)
         "no connection to the broker": not broker.connected,
         "the store is out of reach": broker.paused.is_set(),
         "not consuming": not broker.consuming,
-        "the broker takes no publications": broker.consuming and await broker.blocked(),
+        "the broker takes no publications": broker.connected and (await broker.blocked() or broker.mute),
         "no decoder process": pool.workers == 0,
     }
     return [reason for reason, holds in facts.items() if holds]

@@ -26,6 +26,7 @@ __all__ = [
     "MIB", "Amqp", "Events", "Http", "LimitSettings", "Pool", "RecordSettings", "Retry", "Settings", "Store",
 ]  # fmt: skip
 
+STORE_WAITS = 3  # in one attempt: to find the source, for the last images, and for the result file
 PUBLICATIONS = 3  # of one attempt: that it started, how it ended, and the copy of its message
 RECORD_WAITS = 2  # in one attempt: to look for a record, and to write it
 SPARE_S = 60
@@ -206,7 +207,7 @@ class RecordSettings(Section):
         "which no task may read or write; empty: none are kept.",
     )
     hold_s: float = Field(
-        240, ge=0, description="Time that a task waits in the worker for the records; then it goes to a delay queue."
+        180, ge=0, description="Time that a task waits in the worker for the records; then it goes to a delay queue."
     )
 
 
@@ -244,7 +245,7 @@ class Settings(BaseSettings):
         """Refuse limits with which the broker would take a task away from a worker that keeps all of them."""
         longest_s = (
             self.pool.hard_time_limit_s
-            + self.store.timeout_s * self.store.max_attempts
+            + self.store.timeout_s * self.store.max_attempts * STORE_WAITS
             + self.amqp.publish_deadline_s * PUBLICATIONS
             + self.records.hold_s * (RECORD_WAITS if self.records.uri else 0)
             + SPARE_S
@@ -252,7 +253,7 @@ class Settings(BaseSettings):
         if longest_s > self.amqp.consumer_timeout_s:
             raise PydanticCustomError(
                 "consumer_timeout",
-                "a task may take {longest} s (POOL__HARD_TIME_LIMIT_S, STORE__TIMEOUT_S × STORE__MAX_ATTEMPTS, "
+                "a task may take {longest} s (POOL__HARD_TIME_LIMIT_S, 3 × STORE__TIMEOUT_S × STORE__MAX_ATTEMPTS, "
                 "{times} × AMQP__PUBLISH_DEADLINE_S, with records 2 × RECORDS__HOLD_S, and 60), but the broker takes "
                 "it away after {timeout} s: raise `consumer_timeout` in rabbitmq.conf and AMQP__CONSUMER_TIMEOUT_S "
                 "with it, or lower those limits",

@@ -1,14 +1,20 @@
 """`frame-capture dead`, in processes of its own, on parked messages in a real broker."""
 
+import asyncio
 import json
+from urllib.parse import urlsplit
 
 import pytest
+from pydantic import SecretStr
 
-from tests.integration.test_amqp import connected, next_of, raw_channel, ready
+from tests.e2e.proxy import proxy
+from tests.integration.test_amqp import connected, eventually, next_of, raw_channel, ready, until
 from tests.integration.test_cli import call, environ, root
+from worker.ports import BrokerLostError
 
 assert callable(environ)
 assert callable(root)
+ACK = b"\x00\x3c\x00\x50"
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
@@ -70,7 +76,7 @@ async def test_a_replay_that_was_cut_short_is_the_same_run_when_repeated(amqp, n
         for _ in range(2):
             async with broker.parked() as messages:
                 one = await anext(messages)
-                one.ack = _not  # as if the process had died between the copy and the acknowledgement
+                one.drop = _not  # as if the process had died between the copy and the acknowledgement
                 await one.replay()
             copy = await channel.basic_get(names.task_queue, no_ack=True)
             runs.append(copy.header.properties.headers["x-run"])
@@ -91,3 +97,32 @@ async def test_only_what_is_confirmed_is_dropped(amqp, names, dead):
     assert dead("drop", "--all", "--yes").returncode == 0
     assert await ready(amqp, names.parked_queue) == 0
     assert dead("show", "task-1").returncode == 1
+
+
+@pytest.mark.parametrize("act", ["drop", "replay"])
+async def test_a_loss_while_a_message_is_taken_off_is_told(amqp, broker, names, act):
+    """An acknowledgement that the broker did not hear would leave what was said to be gone."""
+    async with connected(amqp) as connection, connection.parked() as messages:
+        one = await anext(messages)
+        await asyncio.to_thread(broker.rabbitmqctl, "close_all_connections", "test")
+        await until(lambda: one.stale)
+        with pytest.raises(BrokerLostError):
+            await getattr(one, act)()
+    await eventually(lambda: _has(amqp, names.parked_queue, 3))
+
+
+async def _has(amqp, queue, count):
+    return await ready(amqp, queue) == count
+
+
+async def test_what_the_broker_does_not_answer_is_not_said_to_be_dropped(amqp, names, monkeypatch):
+    monkeypatch.setattr("worker.adapters.amqp_delivery.SETTLE_S", 0.3)
+    url = amqp.url.get_secret_value()
+    port = urlsplit(url).port
+    with proxy(port) as way:
+        there = amqp.model_copy(update={"url": SecretStr(url.replace(f":{port}/", f":{way.port}/"))})
+        async with connected(there) as connection, connection.parked() as messages:
+            one = await anext(messages)
+            with way.trapping(ACK, "freeze"), pytest.raises(BrokerLostError):
+                await one.drop()
+    await eventually(lambda: _has(amqp, names.parked_queue, 3))

@@ -17,7 +17,7 @@ from worker.adapters.amqp_publish import Publisher, broker_call
 from worker.adapters.amqp_refusal import EXPIRATION, refusal
 from worker.adapters.topology import Topology
 from worker.errors import TaskError
-from worker.messages.headers import task_id
+from worker.messages.headers import RUN, task_id
 from worker.ports import BrokerLostError
 
 SETTLE_S = 10
@@ -68,17 +68,6 @@ class AmqpDelivery:
         return self._refusal
 
     @property
-    def redelivered(self) -> bool:
-        """Whether the broker has delivered the message before."""
-        return bool(self._message.redelivered)
-
-    @property
-    def delivery_count(self) -> int:
-        """How many deliveries of this copy ended without an acknowledgement, by crashes and lost connections."""
-        count = self.headers.get("x-delivery-count")
-        return count if isinstance(count, int) else 0
-
-    @property
     def stale(self) -> bool:
         """Whether its channel is gone, so that the broker delivers the message again."""
         return self._message.channel.is_closed
@@ -102,13 +91,13 @@ class AmqpDelivery:
         copy = self._copy({**headers, **allowed}, expiration_s=delay_s * share)
         await self._publisher.publish_alone(self._names.retry, self._names.retry_key(delay_s), copy)
 
-    async def park(self, code: str, reason: str) -> None:
+    async def park(self, code: str, reason: str, run: str = "") -> None:
         """Publish a copy to the dead-letter exchange, with the reason, confirmed. Does not ack.
 
-        Raises `BrokerLostError`.
+        `run` is of which run it is told to be, where that is another than its own. Raises `BrokerLostError`.
         """
         short = reason.encode()[:PARK_REASON_BYTES].decode(errors="ignore")
-        copy = self._copy({PARK_CODE: code, PARK_REASON: short})
+        copy = self._copy({PARK_CODE: code, PARK_REASON: short} | ({RUN: run} if run else {}))
         await self._publisher.publish_alone(self._names.dead, self._names.lane, copy)
 
     async def give_back(self) -> None:

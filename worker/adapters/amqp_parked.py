@@ -16,10 +16,11 @@ from worker.adapters.amqp_delivery import CLOSE_S, PARK_CODE, PARK_REASON, AmqpD
 from worker.adapters.amqp_publish import Publisher, broker_call
 from worker.adapters.amqp_refusal import EXPIRATION
 from worker.adapters.topology import Topology
-from worker.messages.headers import ATTEMPT, CRASHES, NAMESPACE, REPLAYED, RUN, count, trace
+from worker.messages.headers import ATTEMPT, CRASHES, ENDING, NAMESPACE, REPLAYED, RUN, count, trace
 from worker.ports import BrokerLostError
 
 CALL_S = 10
+OF_ITS_RUN = (ATTEMPT, CRASHES, ENDING, PARK_CODE, PARK_REASON, EXPIRATION)
 
 
 class ParkedMessage(AmqpDelivery):
@@ -59,13 +60,19 @@ class ParkedMessage(AmqpDelivery):
         digest = hashlib.sha256(self.body).hexdigest()
         run = str(uuid.uuid5(NAMESPACE, f"{self.task_id}/{self.headers.get(RUN)}/{digest}"))
         now = datetime.now(UTC).isoformat()
-        copy = self._copy({RUN: run, REPLAYED: now}, without=(ATTEMPT, CRASHES, PARK_CODE, PARK_REASON, EXPIRATION))
+        copy = self._copy({RUN: run, REPLAYED: now}, without=OF_ITS_RUN)
         await self._publisher.publish_alone("", self._names.task_queue, copy)
-        await self.ack()
+        await self.drop()
 
     async def drop(self) -> None:
-        """Delete the message."""
-        await self.ack()
+        """Delete the message. Raises `BrokerLostError` where nobody knows whether it is."""
+        await self._settle(self._taken())
+
+    async def _taken(self) -> None:
+        """Acknowledge, and ask something, since an acknowledgement gets no answer of its own."""
+        channel = self._message.channel
+        await channel.basic_ack(self._tag)
+        await channel.queue_declare(self._names.parked_queue, passive=True)
 
 
 @asynccontextmanager

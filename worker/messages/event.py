@@ -91,6 +91,7 @@ def _envelope(
 ) -> Event:
     """Put a result, and `content`, which is that result as JSON, into the envelope that the settings name."""
     stable = f"{result.task_id}/{result.status}/{result.code}" + (f"/{identity.run}" if identity.run else "")
+    stable += f"#{identity.body_sha256}" if identity.body_sha256 else ""
     event_id = str(uuid.uuid5(NAMESPACE, stable) if result.status in TERMINAL else uuid.uuid4())
     common = {"id": event_id, "source": settings.source, "subject": result.task_id, "time": _instant(now)}
     routing_key = f"{identity.topic}.{identity.project}.{result.status}"

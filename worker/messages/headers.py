@@ -9,7 +9,10 @@ import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
+from worker.errors import Code, TaskError
+
 ATTEMPT, CRASHES, CREATED, RUN, REPLAYED = "x-attempt", "x-crashes", "x-created", "x-run", "x-replayed"
+ENDING = "x-ending"
 TRACEPARENT, TRACESTATE = "traceparent", "tracestate"
 NAMESPACE = uuid.UUID("0d0e1b1c-8d3f-5c0a-9a55-6a4b5a1f7c2e")
 MAX_COUNT = 1000
@@ -45,6 +48,12 @@ def run(headers: Mapping[str, object]) -> str:
     """Read which run of its task a message is for; empty for the first, which nobody has replayed."""
     value = _text(headers.get(RUN))
     return value if _RUN.fullmatch(value) else ""
+
+
+def decided(headers: Mapping[str, object]) -> TaskError | None:
+    """Read how a task is to end that only waits for its record: its error, as text. None for one still to be done."""
+    code, _, message = _text(headers.get(ENDING)).partition(": ")
+    return TaskError(Code(code), message) if code in set(Code) else None
 
 
 def replayed_at(headers: Mapping[str, object]) -> datetime | None:

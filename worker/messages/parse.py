@@ -4,10 +4,12 @@ Puts together what `task_message` (each field by itself), `rules` (fields togeth
 """
 
 import codecs
+import hashlib
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any
 
 import jiter
@@ -31,7 +33,8 @@ MAX_IDENTIFIED_BYTES = 2**20
 class Identity:
     """Whose task a message is, as far as it can be told of a message that may not be valid.
 
-    `user_data` and `tags` are what its sender may know it by; `run` is empty for the first.
+    `user_data` and `tags` are what its sender may know it by; `run` is empty for the first. `body_sha256` tells a
+    message that is no task from others with its id; of a task it is empty.
     """
 
     task_id: str
@@ -40,6 +43,7 @@ class Identity:
     user_data: str = ""
     tags: Mapping[str, str] = field(default_factory=dict)
     run: str = ""
+    body_sha256: str = ""
 
 
 def parse_task(
@@ -83,7 +87,7 @@ def parse_task(
     )
 
 
-def identify(body: bytes, message_id: str | None) -> Identity:
+def identify(body: bytes, message_id: str | None, headers: Mapping[str, object] = MappingProxyType({})) -> Identity:
     """Tell whose task a message is, valid or not, so that its failure can be announced."""
     try:
         raw = jiter.from_json(body) if len(body) <= MAX_IDENTIFIED_BYTES else None
@@ -99,6 +103,8 @@ def identify(body: bytes, message_id: str | None) -> Identity:
         topic,
         user_data if is_user_data(user_data) else "",
         string_tags(raw),
+        head.run(headers),
+        hashlib.sha256(body).hexdigest(),
     )
 
 
