@@ -28,7 +28,7 @@ test-all: setup ## Run the tests, the slow ones too
 	@$(VENV_PYTHON) -m pytest -m "" $(PARALLEL) $(ARGS)
 
 test-faults: setup ## Inject faults under load and account for every task
-	@$(VENV_PYTHON) -m pytest -m "" tests/faults $(ARGS)
+	@$(VENV_PYTHON) -m pytest -m "" $(PARALLEL) tests/faults $(ARGS)
 
 image-test: setup ## Build the image with Debian's packages as its base, run it, and look into it (as root)
 	@scripts/setup image
