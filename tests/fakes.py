@@ -238,8 +238,14 @@ class ScriptedPool:
         self.script = script
         self.started = 0
         self.closed = 0
+        self.turn = asyncio.Event()  # set unless captures are to wait for a slot
+        self.turn.set()
 
-    async def capture(self, plan: CapturePlan, source: ByteSource) -> AsyncGenerator[CaptureEvent, None]:
+    async def capture(
+        self, plan: CapturePlan, source: ByteSource, begun: Callable[[], None] = lambda: None
+    ) -> AsyncGenerator[CaptureEvent, None]:
+        await self.turn.wait()
+        begun()
         self.started += 1
         try:
             async with aclosing(self.script(plan, source)) as events:
@@ -259,8 +265,11 @@ class ThreadPool:
         self._capture = capture
         self._free = asyncio.Semaphore(slots)
 
-    async def capture(self, plan: CapturePlan, source: ByteSource) -> AsyncGenerator[CaptureEvent, None]:
+    async def capture(
+        self, plan: CapturePlan, source: ByteSource, begun: Callable[[], None] = lambda: None
+    ) -> AsyncGenerator[CaptureEvent, None]:
         async with self._free:
+            begun()
             reader = _SourceFile(source)
             steps = self._steps(reader, plan)
             step = asyncio.ensure_future(asyncio.to_thread(next, steps))

@@ -10,7 +10,7 @@ from typing import TypeVar
 from worker.errors import TaskError
 from worker.media.plan import CapturePlan, EntryReport, Limits
 from worker.messages.headers import task_id, trace
-from worker.ports import Delivery
+from worker.ports import BrokerLostError, Delivery
 from worker.settings import LimitSettings
 from worker.task import EntryResult, Location, Task
 from worker.template import expand
@@ -41,6 +41,11 @@ class Attempt:
         """End what goes on inside `scope`; once that is over, this does nothing."""
         with suppress(RuntimeError):
             self.scope.reschedule(asyncio.get_running_loop().time())
+
+    def check_wanted(self) -> None:
+        """Raise `BrokerLostError` where all its deliveries are gone, so that it would be work that another one does."""
+        if all(delivery.stale for delivery in self.deliveries):
+            raise BrokerLostError("the connection was lost while the task waited for a decoder")
 
     async def written(self, build: Callable[[], _Built]) -> _Built:
         """Write down what came of the attempt, in a thread if it is long: the loop has heartbeats to answer."""

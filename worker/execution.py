@@ -109,11 +109,13 @@ class Execution:
         attempt.source_etag = info.etag
         await self._teller.tell(attempt, Running(0), confirm=True)
         attempt.told_s = perf_counter()
-        plan = capture_plan(task, self._settings.limits)
+        plan, capture = capture_plan(task, self._settings.limits), self._decoders.capture
         try:
             async with (
                 self._open_source(location, info) as source,
-                aclosing(self._decoders.capture(replace(plan, segmented=source.segmented), source.content)) as events,
+                aclosing(
+                    capture(replace(plan, segmented=source.segmented), source.content, attempt.check_wanted)
+                ) as events,
                 attempt.uploads as uploads,
             ):
                 async for event in events:

@@ -25,6 +25,7 @@ class LoneDelivery:
     timestamp: datetime | None = None
     headers: Mapping[str, object] = field(default_factory=dict)
     refusal: None = None
+    stale: bool = False
 
     async def ack(self) -> None:
         """Do nothing."""

@@ -3,7 +3,7 @@
 All errors that cross a port are `worker.errors.TaskError`, but `BrokerLostError`, which only the AMQP side raises.
 """
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -104,9 +104,12 @@ class SourceOpener(Protocol):
 class DecoderPool(Protocol):
     """Decoder processes, one per slot."""
 
-    def capture(self, plan: CapturePlan, source: ByteSource) -> AsyncGenerator[CaptureEvent, None]:
+    def capture(
+        self, plan: CapturePlan, source: ByteSource, begun: Callable[[], None]
+    ) -> AsyncGenerator[CaptureEvent, None]:
         """Run one capture in a free slot: images as they are encoded, then exactly one report.
 
+        `begun` is called once it is its turn; what that raises ends it before a decoder has anything to do with it.
         Closing the iterator early kills the decoder. Raises `TaskError`: what the capture itself raised, or
         `WorkerCrashed`, `Timeout`, `LimitExceeded` (memory) for what befell the process at its work, `InternalError`
         for one that could not be started.
@@ -140,6 +143,11 @@ class Delivery(Protocol):
     @property
     def refusal(self) -> TaskError | None:
         """Why no attempt may be made, which `InvalidArgument` says of a message that nobody can read; else None."""
+        ...
+
+    @property
+    def stale(self) -> bool:
+        """Whether the broker delivers the message again, since the way to settle this delivery is gone."""
         ...
 
     async def ack(self) -> None:

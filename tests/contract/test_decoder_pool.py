@@ -185,3 +185,14 @@ async def test_a_video_gives_the_same_images_in_all(new_pool, tmp_path):
         events = [event async for event in pool.capture(plan, MemorySource(video.path.read_bytes()))]
     assert [event for event in events if isinstance(event, Image)] == direct
     assert len(direct) >= 10
+
+
+async def test_what_is_not_wanted_any_more_when_its_turn_comes_is_not_begun(pool):
+    def begun():
+        raise KeyError("nobody wants it")
+
+    source = MemorySource.command(do="refuse")
+    with pytest.raises(KeyError):
+        async for _ in pool.capture(PLAN, source, begun):
+            pass
+    assert source.reads == []

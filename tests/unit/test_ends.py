@@ -1,5 +1,6 @@
 """Ends that are decided before any attempt, and ends that cannot be told, recorded or counted at once."""
 
+import asyncio
 import json
 
 from tests.fakes import MemoryStore
@@ -130,3 +131,21 @@ async def test_a_store_that_never_answers_holds_a_task_no_longer_than_it_may_wai
     world.kept.before = Gate("stat", _key("task-1"))
     await world.do()
     assert world.journal == ["announce Retrying", "retry 1800", "ack 1"]
+
+
+async def test_a_task_whose_message_went_elsewhere_while_it_waited_is_not_begun(world):
+    """Otherwise a connection that comes and goes would have ever more tasks wait that others do."""
+    world.pool.turn.clear()
+    gone, back = world.broker.deliver(BODY), world.broker.deliver(BODY, message_id="task-2")
+    tasks = [world.start(gone), world.start(back)]
+    await turns()
+    gone.stale = back.stale = True
+    tasks.append(world.start(world.broker.deliver(BODY, message_id="task-2")))
+    await turns()
+    world.pool.turn.set()
+    await asyncio.gather(*tasks)
+    assert world.pool.started == 1
+    assert [json.loads(each.body)["data"]["TaskId"] for each in world.broker.events if "Succ" in each.routing_key] == [
+        "task-2"
+    ]
+    assert world.handler._running == {}

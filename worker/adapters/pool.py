@@ -98,7 +98,9 @@ class DecoderPool:
             elif isinstance(outcome, Exception) and not isinstance(outcome, TaskError):
                 raise outcome
 
-    async def capture(self, plan: CapturePlan, source: ByteSource) -> AsyncGenerator[CaptureEvent, None]:
+    async def capture(
+        self, plan: CapturePlan, source: ByteSource, begun: Begun | None = None
+    ) -> AsyncGenerator[CaptureEvent, None]:
         """Run one capture in a free slot, or a long one in several; waits for one first. See `worker.ports`."""
         claim = Claim()
 
@@ -106,7 +108,7 @@ class DecoderPool:
             return self._run(claim, replace(plan, part=part), source, begun)
 
         may_split = self._limits.split and self._limits.slots > 1
-        async with aclosing(self._run(claim, replace(plan, may_split=may_split), source)) as events:
+        async with aclosing(self._run(claim, replace(plan, may_split=may_split), source, begun)) as events:
             async for event in events:
                 if not isinstance(event, Cuts):
                     yield event
