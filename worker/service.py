@@ -227,14 +227,16 @@ def watch_gauges(metrics: Metrics, pool: DecoderPool, broker: Broker) -> None:
 
 
 @asynccontextmanager
-async def open_broker(settings: Settings, deadline_s: float) -> AsyncIterator[Broker]:
+async def open_broker(settings: Settings, deadline_s: float, *, prepare: bool = True) -> AsyncIterator[Broker]:
     """Connect to the broker as a client that publishes tasks or listens to events, with everything declared or checked.
 
-    Raises `BrokerLostError`: not reachable within `deadline_s` seconds, or not set up as the settings say.
+    Not so without `prepare`, for who only uses what is there. Raises `BrokerLostError`: not reachable within
+    `deadline_s` seconds, or not set up as the settings say.
     """
     async with Broker(_impatient(settings.amqp, deadline_s), settings.retry, patient=False) as broker:
         try:
-            await broker.prepare()
+            if prepare:
+                await broker.prepare()
         except TopologyError as error:
             raise BrokerLostError(f"the broker is not set up for these settings: {error}") from error
         yield broker

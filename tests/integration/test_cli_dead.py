@@ -40,6 +40,14 @@ def dead(environ, names):
     return lambda *args: call(variables, "dead", *args)
 
 
+async def test_looking_declares_nothing(amqp, broker, names, environ):
+    """Whoever looks may have other delays in mind than the workers."""
+    before = await asyncio.to_thread(broker.queues)
+    done = call(environ | {"FRAME_CAPTURE_RETRY__DELAYS_S": "[1, 77]"}, "dead", "list")
+    assert (done.returncode, done.stderr) == (0, "3 messages\n")
+    assert (await asyncio.to_thread(broker.queues)).keys() == before.keys()
+
+
 async def test_listing_and_showing_change_nothing(amqp, names, dead):
     for _ in range(2):
         listed = dead("list")

@@ -36,5 +36,5 @@ def cancel(
 async def _cancel(settings: Settings, body: bytes, deadline_s: float) -> None:
     from worker import service
 
-    async with service.open_broker(settings, deadline_s) as broker:
+    async with service.open_broker(settings, deadline_s, prepare=False) as broker:
         await broker.command(body)

@@ -120,7 +120,7 @@ def _go_through(
     async def go() -> None:
         from worker import service
 
-        async with service.open_broker(settings, deadline_s) as broker, broker.parked() as messages:
+        async with service.open_broker(settings, deadline_s, prepare=False) as broker, broker.parked() as messages:
             async for one in messages:
                 if wanted is None or one.task_id in wanted:
                     await act(one)
