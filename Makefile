@@ -1,11 +1,13 @@
 # Everything that a developer does with this project. `make` alone lists it.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all test-faults image-test lint-deploy soak check format schemas docs formats dashboards picture manifests bench lock clean
+.PHONY: help setup demo test test-all test-faults image-test lint-deploy soak fuzz check format schemas docs formats dashboards picture manifests bench lock clean
 
 VENV_PYTHON := .venv/bin/python
 STORE ?= local
 ARGS ?=
 SOAK ?= 10
+FUZZ ?= 1
+SEED ?= 7
 # Tests of one file stay in one process, since they share servers and media.
 PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile
 UV_VERSION := 0.13.9
@@ -40,6 +42,9 @@ lint-deploy: setup ## Look for weaknesses in the manifests and the Dockerfile wi
 
 soak: setup ## Inject faults at random for SOAK minutes (SOAK_SEED=n repeats a mix)
 	@SOAK=$(SOAK) $(VENV_PYTHON) -m pytest -m "" -s tests/faults/test_soak.py $(ARGS)
+
+fuzz: setup ## Mutate media and messages for FUZZ minutes and judge all answers (SEED=n repeats a row of inputs)
+	@$(VENV_PYTHON) -m tests.fuzz $(FUZZ) $(SEED)
 
 check: setup ## Lint, formatting, types, import contracts
 	@.venv/bin/ruff check

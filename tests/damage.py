@@ -78,9 +78,21 @@ def damaged(data: bytes, rng: random.Random) -> bytes:
 def check(path: Path, whole: Path | None = None) -> tuple[int, set[str]]:
     """Capture from a damaged file in all ways; gives the number of frames compared, and warning and error codes.
 
+    Raises what `compared` does; and every end must be an honest one.
+    """
+    count = compared(path, whole)
+    codes = outcomes(path, CapturePlan(tuple(EntryPlan(each, SMALL) for each in ENTRIES), limits=LIMITS))
+    for selection in ENTRIES:
+        codes |= outcomes(path, CapturePlan((EntryPlan(selection, SMALL),), limits=LIMITS))
+    return count, codes
+
+
+def compared(path: Path, whole: Path | None = None) -> int:
+    """Compare the frames of a damaged file with those of full decodes, and give how many; raises for a wrong one.
+
     Every frame must be one that a full decode of the same file gives at that time, or of the `whole` file before it
     was damaged, since after an error a decoder may also lose good frames. Where two full decodes differ, FFmpeg shows
-    memory that it never wrote: that proves nothing. And every end must be an honest one.
+    memory that it never wrote: that proves nothing.
     """
     naive = truth(path, keep=True)
     kept, freed = naive.frames, truth(path).frames
@@ -90,15 +102,12 @@ def check(path: Path, whole: Path | None = None) -> tuple[int, set[str]]:
     # Where packets carry no times, how much time what is lost took is anyone's guess; others may be damaged themselves.
     timeless = None in {frame.own_pts for frame in frames}
     digests = {frame.digest for frame in frames} if timeless else {frame.digest for frame in frames[len(kept) :]}
-    compared = 0
+    count = 0
     for pts, found in given(path):
         right = (pts, found) in allowed or pts in unwritten or found in digests
         assert right or naive.codec in SILENT, f"frame at pts {pts} is not that of a full decode"
-        compared += 1
-    codes = outcomes(path, CapturePlan(tuple(EntryPlan(each, SMALL) for each in ENTRIES), limits=LIMITS))
-    for selection in ENTRIES:
-        codes |= outcomes(path, CapturePlan((EntryPlan(selection, SMALL),), limits=LIMITS))
-    return compared, codes
+        count += 1
+    return count
 
 
 def truth(path: Path, *, keep: bool = False) -> Naive:
