@@ -147,7 +147,7 @@ def make(stream: Stream, folder: Path) -> Path:
         muxer["movflags"] = "frag_keyframe+empty_moov+default_base_moof"
     if stream.suffix == "ts":
         muxer["muxdelay"] = "0"
-    with quiet(), av.open(str(path), "w", options=muxer) as container:
+    with quiet(), at_its_priority(), av.open(str(path), "w", options=muxer) as container:
         video = container.add_stream(stream.codec, rate=stream.rate, options=dict(stream.options))
         video.width, video.height = stream.size
         video.pix_fmt = PIXELS.get(stream.codec, "yuv420p")
@@ -177,6 +177,16 @@ def pictures(stream):
         left, top = (7 * n) % (width - 8), (5 * n) % (height - 8)
         picture[top : top + 8, left : left + 8] = (n * 37 % 256, 255, n * 91 % 256)
         yield np.clip(picture, 0, 255).astype(np.uint8)
+
+
+@contextlib.contextmanager
+def at_its_priority():
+    """Take back the real-time priority that SVT-AV1 gives to root's threads: they, and what they start, starve all."""
+    policy, priority = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, policy, priority)
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ import pytest
 from tests import standards
 from tests.formats import within
 from tests.pictures import frame_of, picture, video
-from tests.streams import quiet
+from tests.streams import at_its_priority, quiet
 
 PATCH = 32
 LOSSLESS = {
