@@ -208,7 +208,7 @@ def made(container, codec, name):
     options = LOSSLESS.get(codec, {})
     if codec == "dnxhd":
         options = {"profile": "dnxhr_hq" if name == "yuv422p" else "dnxhr_444"}
-    with quiet():
+    with quiet(), at_its_priority():
         return video(codec, [frame] * 2, container=container, options=options, **tags), wanted
 
 
