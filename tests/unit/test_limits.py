@@ -3,6 +3,7 @@
 import io
 from fractions import Fraction
 
+import av
 import pytest
 
 from tests.streams import Stream, make
@@ -92,6 +93,33 @@ def test_a_source_over_a_limit_is_refused(data, limits, named):
         run(data, Selection(), **limits)
     assert caught.value.code == Code.LIMIT_EXCEEDED
     assert not caught.value.retryable
+
+
+@pytest.fixture(scope="module")
+def growing():
+    """H.264 whose headers tell another size halfway: 96x64, then 640x480."""
+    raw = b""
+    for width, height in ((96, 64), (640, 480)):
+        encoder = av.CodecContext.create("libx264", "w")
+        encoder.width, encoder.height, encoder.pix_fmt = width, height, "yuv420p"
+        encoder.time_base = Fraction(1, 25)
+        encoder.options = {"preset": "ultrafast", "threads": "1", "x264-params": "keyint=5"}
+        frames = [av.VideoFrame(width, height, "yuv420p") for _ in range(10)]
+        raw += b"".join(bytes(packet) for frame in (*frames, None) for packet in encoder.encode(frame))
+    return raw
+
+
+@pytest.mark.parametrize("mode", [Mode.INTERVAL, Mode.KEYFRAME])
+@pytest.mark.parametrize("max_side", [700, 16_384])  # FFmpeg refuses at the first, and lets the second to us
+def test_a_source_that_grows_past_the_limit_is_refused(growing, mode, max_side):
+    with pytest.raises(TaskError, match="640x480 pixels: the limit LIMITS__PIXELS is 6144$") as caught:
+        run(growing, Selection(mode), max_pixels=96 * 64, max_side=max_side)
+    assert caught.value.code == Code.LIMIT_EXCEEDED
+
+
+def test_a_source_may_grow_within_the_limits(growing):
+    counts, _ = run(growing, Selection(), max_pixels=640 * 480)
+    assert counts == [20]
 
 
 def test_sources_within_their_limits_are_not(data):

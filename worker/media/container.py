@@ -210,9 +210,14 @@ class Media:
         return 1 / Fraction(rate) if rate else Fraction(1, 25)
 
     def check_refusal(self, error: av.error.FFmpegError) -> None:
-        """Raise `LimitExceeded` where the decoder failed since a picture has too many pixels."""
+        """Raise `LimitExceeded` where the decoder failed since a picture has too many pixels.
+
+        Some decoders say that as FFmpeg does (`is_too_large`); those of H.264 say that the data is invalid, at a size
+        that headers amid the stream have told them.
+        """
         if is_too_large(error, self.context):
             raise over_limit("a picture of the source has more pixels", "LIMITS__PIXELS", self._limits.max_pixels)
+        check_size(self.context.width, self.context.height, self._limits)
 
     def lenient_decoder(self) -> VideoCodecContext | None:
         """Make another decoder for single packets, that is not strict; None where strictness cannot be done without."""
