@@ -37,12 +37,16 @@ def test_keda_knows_every_key_of_a_trigger(overlay):
 def test_keda_asks_for_the_queue_that_the_worker_serves(overlay, tmp_path, monkeypatch):
     documents = built(overlay)
     settings = settings_of(documents, tmp_path, monkeypatch)
-    (trigger,) = triggers(overlay, "rabbitmq")
-    assert trigger["metadata"]["queueName"] == topology(settings.amqp, settings.retry).task_queue
-    assert trigger["metadata"]["protocol"] == "http"
-    assert int(trigger["metadata"]["value"]) == 2 * settings.pool.slots
+    tasks, dropped = triggers(overlay, "rabbitmq")
+    names = topology(settings.amqp, settings.retry)
+    assert [each["metadata"]["queueName"] for each in (tasks, dropped)] == [names.task_queue, names.dropped_queue]
+    assert int(tasks["metadata"]["value"]) == 2 * settings.pool.slots
+    # All that may be dropped at once starts a worker, but hardly more than one.
+    assert int(dropped["metadata"]["value"]) >= 1_000_000
     authentication = of_kind(documents, "TriggerAuthentication")
-    assert trigger["authenticationRef"]["name"] == authentication["metadata"]["name"]
+    for each in (tasks, dropped):
+        assert (each["metadata"]["protocol"], each["metadata"]["activationValue"]) == ("http", "0")
+        assert each["authenticationRef"]["name"] == authentication["metadata"]["name"]
     parameters = {each["parameter"] for each in authentication["spec"]["secretTargetRef"]}
     assert parameters == {"host", "vhostName", "username", "password"}
 

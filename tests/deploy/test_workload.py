@@ -1,5 +1,6 @@
 """The pods: their settings are the worker's, they last and grow as those say, and may do nothing else."""
 
+import os
 import re
 
 import aiohttp
@@ -13,6 +14,7 @@ from tests.deploy.manifests import (
     base_name,
     built,
     bytes_of,
+    kustomize,
     of_kind,
     settings_of,
     worker_environment,
@@ -142,3 +144,16 @@ def test_only_the_broker_the_store_names_and_scrapes_pass_the_network_policy():
     dev = of_kind(built("dev"), "NetworkPolicy")["spec"]
     endpoint = worker_environment(built("dev"))["FRAME_CAPTURE_STORE__ENDPOINT_URL"]
     assert dev["egress"][-1]["ports"][0]["port"] == int(endpoint.rsplit(":", 1)[1])
+
+
+def test_the_guides_patch_mounts_the_certificates_where_its_settings_look(tmp_path):
+    (snippet,) = (each for each in re.findall(r"```yaml\n(.*?)```", GUIDE.read_text(), re.DOTALL) if "CA_FILE" in each)
+    production = os.path.relpath(ROOT / "deploy" / "k8s" / "overlays" / "production", tmp_path.resolve())
+    (tmp_path / "kustomization.yaml").write_text(f"resources: [{production}]\n{snippet}")
+    documents = kustomize(tmp_path)
+    files = {name: path for name, path in worker_environment(documents).items() if name.endswith("_FILE")}
+    assert {f"FRAME_CAPTURE_{name}_FILE" for name in ("AMQP__CA", "AMQP__CERT", "AMQP__KEY", "STORE__CA")} == set(files)
+    pod = worker_pod(documents)
+    (mount,) = (each for each in pod["containers"][0]["volumeMounts"] if each["name"] == "tls")
+    assert {path.rsplit("/", 1)[0] for path in files.values()} == {mount["mountPath"]}
+    assert pod["volumes"][-1] == {"name": "tls", "secret": {"secretName": "frame-capture-tls", "defaultMode": 0o440}}
