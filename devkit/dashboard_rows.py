@@ -32,6 +32,11 @@ def quantiles(metric: str, by: str = "", where: str = "", which: tuple[float, ..
     ]
 
 
+def most(expr: str) -> str:
+    """Keep ten series at each time: a hundred workers' lines cannot be told apart."""
+    return f"topk(10, {expr})"
+
+
 def overview() -> list[Panel]:
     """Tell at a glance: is it keeping up, is it failing."""
     (wait,) = quantiles("queue_wait_seconds", which=(0.95,))
@@ -172,12 +177,12 @@ def resources() -> list[Panel]:
         lines("Slots", "Decoder processes that live and that work, and tasks that are held.", "short",
               Query(f"sum({worker('decoders')})", "decoders"), Query(f"sum({worker('decoders_busy')})", "busy"),
               Query(f"sum({worker('tasks_in_flight')})", "tasks held")),
-        lines("Largest decoder", "Resident memory of each worker's largest decoder.", "bytes",
-              Query(f"max by (instance) ({worker('decoder_max_rss_bytes')})", "{{instance}}")),
-        lines("Memory of the worker itself", "Resident memory without decoders.", "bytes",
-              Query(f"max by (instance) (process_resident_memory_bytes{process})", "{{instance}}")),
-        lines("CPU of the worker itself", "Cores that the worker uses without its decoders.", "short",
-              Query(cpu, "{{instance}}")),
+        lines("Largest decoder", "Resident memory of each worker's largest decoder; the ten workers with the most.",
+              "bytes", Query(most(f"max by (instance) ({worker('decoder_max_rss_bytes')})"), "{{instance}}")),
+        lines("Memory of the worker itself", "Resident memory without decoders; the ten workers with the most.",
+              "bytes", Query(most(f"max by (instance) (process_resident_memory_bytes{process})"), "{{instance}}")),
+        lines("CPU of the worker itself", "Cores used without decoders; the ten workers with the most.", "short",
+              Query(most(cpu), "{{instance}}")),
         lines("Last success", "Time since a task last succeeded anywhere.", "s",
               Query(f"time() - max({worker('last_success_timestamp_seconds')} > 0)", "since the last success")),
         lines("Versions", "Workers by version.", "short",
