@@ -112,7 +112,7 @@ def growing():
 @pytest.mark.parametrize("mode", [Mode.INTERVAL, Mode.KEYFRAME])
 @pytest.mark.parametrize("max_side", [700, 16_384])  # FFmpeg refuses at the first, and lets the second to us
 def test_a_source_that_grows_past_the_limit_is_refused(growing, mode, max_side):
-    with pytest.raises(TaskError, match="640x480 pixels: the limit LIMITS__PIXELS is 6144$") as caught:
+    with pytest.raises(TaskError, match=r"640x480 pixels: the limit LIMITS__PIXELS is 6144$") as caught:
         run(growing, Selection(mode), max_pixels=96 * 64, max_side=max_side)
     assert caught.value.code == Code.LIMIT_EXCEEDED
 
