@@ -143,7 +143,7 @@ def _panel(
 
 
 def _top(series: Iterable[tuple[str, Points]]) -> float:
-    return max((value for _, points in series for _, value in points if math.isfinite(value)), default=0) * 1.1 or 1
+    return max((value for _, points in series for _, value in points if math.isfinite(value)), default=0) * 1.1 or 1.1
 
 
 def _stacked(series: list[tuple[str, Points]]) -> list[tuple[str, Points]]:
