@@ -14,6 +14,7 @@ from tests.integration.test_amqp import RETRY, connected, raw_channel, ready, un
 from tests.unit.test_handler import BODY, World
 from worker import service
 from worker.adapters import amqp_publish
+from worker.adapters.amqp import Broker
 from worker.adapters.pool import DecoderPool
 from worker.ports import BrokerLostError
 from worker.settings import Pool, Settings
@@ -52,6 +53,20 @@ async def at_work(broker):
 
 async def reasons(broker):
     return await service._not_ready(broker, DecoderPool(Pool(slots=1)), asyncio.Event())
+
+
+async def test_readiness_can_be_asked_for_at_every_moment_of_a_start(amqp):
+    broker = Broker(amqp, RETRY)
+    starting = asyncio.create_task(broker.start())
+    asked = []
+    while not starting.done():
+        asked.append(await reasons(broker))
+        await asyncio.sleep(0)
+    await starting
+    assert "no connection to the broker" in asked[0]
+    assert "no connection to the broker" not in await reasons(broker)
+    await broker.close()
+    assert "no connection to the broker" in await reasons(broker)
 
 
 async def told(amqp, names):

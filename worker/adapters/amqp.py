@@ -10,7 +10,6 @@ import random
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from datetime import UTC, datetime
-from types import TracebackType
 from typing import Self
 
 from aio_pika import DeliveryMode, Message, RobustConnection
@@ -70,6 +69,7 @@ class Broker:
         self._tls = client_context(*files) if self._url.scheme == "amqps" else None
         self._jitter = retry.jitter
         self._connections: tuple[RobustConnection, ...] = ()
+        self._usable = False  # there is a publisher
         self._consumers: tuple[Consumer, ...] = ()
         self._probing: asyncio.Task[None] | None = None
         self._inbox: asyncio.Queue[AmqpDelivery | None] = asyncio.Queue()
@@ -78,9 +78,7 @@ class Broker:
         await self.start()
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *exc_info: object) -> None:
         await self.close()
 
     async def start(self) -> None:
@@ -101,6 +99,7 @@ class Broker:
             consumer.close()
         if self._probing is not None:
             self._probing.cancel()
+        self._usable = False
         connections, self._connections = self._connections, ()
         for connection in reversed(connections):
             with suppress(BrokerLostError):  # a broker that does not say goodbye is gone as well
@@ -115,6 +114,7 @@ class Broker:
                 async with broker_call(limit_s):
                     await self._connections[-1].connect(timeout=self._settings.connect_timeout_s)
             self._publisher = await Publisher.open(self._connections[1], self._settings, self.counts)
+            self._usable = True
         except BaseException as error:
             await self.close()  # an object that failed once stays unusable
             _raise_refusal(error.__cause__)
@@ -263,8 +263,8 @@ class Broker:
 
     @property
     def connected(self) -> bool:
-        """Whether both connections are up."""
-        return bool(self._connections) and all(one.connected.is_set() for one in self._connections)
+        """Whether both connections are up and in use."""
+        return self._usable and all(one.connected.is_set() for one in self._connections)
 
     @property
     def consuming(self) -> bool:
