@@ -62,12 +62,11 @@ class Child:
 
     async def _read(self, size: int) -> bytes | None:
         """Give the next bytes. All that is there is received at once, since most messages are small."""
-        loop = asyncio.get_running_loop()
         parts, missing = [self._received[:size]], size - len(self._received)
         self._received = self._received[size:]
         while missing > 0:
             try:
-                data = await loop.sock_recv(self._sock, RECEIVE_BYTES)
+                data = await self._some()
             except ConnectionResetError:  # how a Unix socket tells that its peer died with bytes unread
                 return None
             if not data:
@@ -76,6 +75,18 @@ class Child:
             self._received = data[missing:] if missing < len(data) else b""
             missing -= len(data)
         return b"".join(parts)
+
+    async def _some(self) -> bytes:
+        """Receive what is there, and let others have their turn where nothing had to be waited for.
+
+        A decoder that never stops talking would else stop this process: its heartbeats, and who keeps the time limits.
+        """
+        try:
+            data = self._sock.recv(RECEIVE_BYTES)
+        except BlockingIOError:
+            return await asyncio.get_running_loop().sock_recv(self._sock, RECEIVE_BYTES)
+        await asyncio.sleep(0)
+        return data
 
     def resident_bytes(self) -> int:
         """Tell how much memory the process holds now; 0 when it is gone, or that cannot be read."""
