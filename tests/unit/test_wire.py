@@ -170,3 +170,31 @@ def test_an_error_is_cut_so_that_it_fits():
     carried = wire.failure(error, "t" * 10**6)
     assert through(carried, wire.FromDecoder) == carried
     assert carried.message == error.message[: wire.MAX_TEXT]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"score": [10**400, 3]},  # finite, and overflows a float
+        {"index": 10**400},
+        {"sha256": "\ud800"},  # cannot be encoded, and so not be told
+        {"sha256": "x" * (wire.MAX_TEXT + 1)},
+    ],
+)
+def test_a_value_that_nothing_can_be_made_of_later_is_refused(said):
+    image = Image(0, 1, Fraction(1, 3), Fraction(0), 0, True, 1, 1, b"", "")
+    name, body = json.loads(wire.pack(image)[0][wire.PREFIX.size :])
+    assert wire.unpack(json.dumps([name, body]).encode(), b"", wire.FromDecoder) == image
+    with pytest.raises(wire.WireError):
+        wire.unpack(json.dumps([name, body | said]).encode(), b"", wire.FromDecoder)
+
+
+def test_a_number_that_overflows_is_refused():
+    with pytest.raises(wire.WireError):
+        wire.unpack(f'["Progress", {{"fraction": {10**400}}}]'.encode(), b"", wire.FromDecoder)
+
+
+def test_an_error_with_what_cannot_be_encoded_arrives_all_the_same():
+    carried = wire.failure(TaskError(Code.CORRUPT_MEDIA, "a\ud800b"), "c\udfff")
+    assert through(carried, wire.FromDecoder) == carried
+    assert (carried.message, carried.traceback) == ("a?b", "c?")

@@ -24,6 +24,7 @@ MAX_READ_BYTES = 2**20
 HEAD_BYTES = 2**18
 MAX_RANGES = 1024
 MAX_TEXT = 16_384
+MAX_BITS = 1000  # of a number: what has more overflows a float
 _SAID = (str, int, float)  # JSON says these as they are, and most values are among them
 
 
@@ -136,7 +137,7 @@ def unpack(header: bytes, payload: bytes, expected: UnionType) -> Any:
     try:
         name, body = _read_header(header.decode())
         message = _readers(expected)[name](body)
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
         raise WireError(f"an unreadable header ({error!r}): {header[:80]!r}") from error
     if isinstance(message, _WITH_PAYLOAD):
         return replace(message, data=payload)
@@ -147,7 +148,13 @@ def unpack(header: bytes, payload: bytes, expected: UnionType) -> Any:
 
 def failure(error: TaskError, traceback: str = "") -> Failure:
     """Make the value that carries an error over the socket, cut to a size that always fits."""
-    return Failure(Code(error.code), error.message[:MAX_TEXT], error.retryable, traceback[-MAX_TEXT:])
+    return Failure(
+        Code(error.code), _sayable(error.message)[:MAX_TEXT], error.retryable, _sayable(traceback)[-MAX_TEXT:]
+    )
+
+
+def _sayable(text: str) -> str:
+    return text.encode(errors="replace").decode()
 
 
 def _refuse_constant(text: str) -> Never:
@@ -231,7 +238,24 @@ def _fraction(data: Any) -> Fraction:
     numerator, denominator = _exactly(list, data)
     if _exactly(int, denominator) <= 0:
         raise ValueError(f"the denominator {denominator}")
-    return Fraction(_exactly(int, numerator), denominator)
+    if _exactly(int, numerator).bit_length() - denominator.bit_length() > MAX_BITS:
+        raise ValueError(f"a fraction of more than {MAX_BITS} bits")
+    return Fraction(numerator, denominator)
+
+
+def _int(data: Any) -> int:
+    number: int = _exactly(int, data)
+    if number.bit_length() > MAX_BITS:
+        raise ValueError(f"a number of {number.bit_length()} bits")
+    return number
+
+
+def _str(data: Any) -> str:
+    text: str = _exactly(str, data)
+    if len(text) > MAX_TEXT:
+        raise ValueError(f"a text of {len(text)} characters")
+    text.encode()  # refuses lone surrogates, which nothing can be told of later
+    return text
 
 
 def _float(data: Any) -> float:
@@ -247,4 +271,4 @@ def _exactly(kind: type[Any], data: Any) -> Any:
     return data
 
 
-_SCALARS: dict[Any, Callable[[Any], Any]] = {bytes: _bytes, Fraction: _fraction, float: _float}
+_SCALARS: dict[Any, Callable[[Any], Any]] = {bytes: _bytes, Fraction: _fraction, float: _float, int: _int, str: _str}
