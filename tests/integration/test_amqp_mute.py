@@ -99,10 +99,10 @@ async def test_while_nothing_can_be_told_for_want_of_memory_tasks_wait_in_their_
             failed = broker.counts.tries_failed
             await until(lambda: broker.counts.tries_failed >= failed + 2)
             assert "the broker takes no publications" in await reasons(broker)
-            assert max(counts) <= 1
+            assert max(counts) <= 2
             await short_of_memory("0.4")
             await until(lambda: world.counts.get(DONE) == 3)
-        assert max(counts) <= 1
+        assert max(counts) <= 2
         assert await told(short, broker.topology) == ["task-0", "task-1", "task-2"]
         assert await ready(short, broker.topology.parked_queue) == 0
 
@@ -114,7 +114,7 @@ async def test_an_exchange_that_is_gone_is_made_again_before_anything_is_lost(sh
             await broker.submit(BODY, f"task-{number}", {})
         async with at_work(broker) as (counts, world):
             await until(lambda: world.counts.get(DONE) == 3)
-        assert max(counts) <= 1
+        assert max(counts) <= 2
         assert await told(short, broker.topology) == ["task-0", "task-1", "task-2"]
 
 
