@@ -20,6 +20,9 @@ from worker.telling import Teller
 
 CANCELED = TaskError(Code.CANCELED, "the task was canceled by request")
 
+# Outages in a row that cost a task no attempt: what meets more of them may be what brings the store down.
+FREE_OUTAGES = 20
+
 log = logs.Log(__name__)
 
 
@@ -68,10 +71,12 @@ class Execution:
             "attempt failed", code=error.code, error=error.message, retryable=error.retryable, exc_info=decoders
         )
         self._metrics.failures.labels(code_label(error.code)).inc()
-        if error.code == Code.STORAGE_UNAVAILABLE and error.retryable and await self._outages.explains(started_s):
+        task = attempt.task
+        away = error.code == Code.STORAGE_UNAVAILABLE and error.retryable and await self._outages.explains(started_s)
+        if away and task.outages < FREE_OUTAGES:
             log.info("the store as a whole was out of reach, so this costs no attempt")
-            return Postponed(error, self._policy.delays_s[0], attempt.task.attempt, attempt.task.crashes)
-        outcome = self._policy.judge(error, attempt.task.attempt, attempt.task.crashes)
+            return Postponed(error, self._policy.delays_s[0], task.attempt, task.crashes, task.outages + 1)
+        outcome = self._policy.judge(error, task.attempt, task.crashes)
         if isinstance(outcome, Postponed):
             return outcome
         return await self._told_if_possible(attempt, replace(outcome, entries=attempt.results()))

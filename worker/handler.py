@@ -12,7 +12,7 @@ from worker.attempt import Attempt, log_names
 from worker.errors import Code, TaskError
 from worker.execution import CANCELED, Execution
 from worker.messages import build_result, identify, invalid_message_event, parse_task
-from worker.messages.headers import ATTEMPT, CRASHES, CREATED, ENDING, decided, replayed_at, trace
+from worker.messages.headers import ATTEMPT, CRASHES, CREATED, ENDING, OUTAGES, decided, replayed_at, trace
 from worker.messages.record import CancelRequest, Record, digest, ending, used_for_another, write_about
 from worker.metrics import Metrics, code_label
 from worker.outage import NoOutages, Outages
@@ -245,8 +245,8 @@ class Handler:
         started = perf_counter()
         await self._teller.tell(attempt, outcome, confirm=True)
         self._close(attempt)  # the next delivery may be the copy, which must not be acknowledged with this one
-        created_at = attempt.task.created_at.isoformat()
-        headers: dict[str, str | int] = {ATTEMPT: outcome.attempt, CRASHES: outcome.crashes, CREATED: created_at}
+        headers: dict[str, str | int] = {ATTEMPT: outcome.attempt, CRASHES: outcome.crashes, OUTAGES: outcome.outages}
+        headers[CREATED] = attempt.task.created_at.isoformat()
         if attempt.given_up:
             headers[ENDING] = str(attempt.given_up)
         await attempt.deliveries[-1].retry(outcome.delay_s, headers)
@@ -257,7 +257,7 @@ class Handler:
     def _waiting(self, task: Task, error: TaskError) -> Postponed:
         """Let a task wait for the records as long as waiting can be, at no attempt's cost."""
         self._metrics.failures.labels(code_label(error.code)).inc()
-        return Postponed(error, max(self._settings.retry.delays_s), task.attempt, task.crashes)
+        return Postponed(error, max(self._settings.retry.delays_s), task.attempt, task.crashes, task.outages)
 
     async def _refuse(self, delivery: Delivery, error: TaskError) -> Callable[[], None]:
         """Announce and park a message that is no task, at once and for good."""

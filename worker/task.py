@@ -74,6 +74,7 @@ class Task:
     created_at: datetime
     attempt: int
     crashes: int
+    outages: int
     run: str
     traceparent: str
     tracestate: str
@@ -134,12 +135,16 @@ class Canceled:
 
 @dataclass(frozen=True, slots=True)
 class Postponed:
-    """The attempt failed in a way that may pass: try again in about `delay_s` seconds, as attempt `attempt`."""
+    """The attempt failed in a way that may pass: try again in about `delay_s` seconds, as attempt `attempt`.
+
+    `outages` counts the times in a row that the store as a whole was out of reach meanwhile.
+    """
 
     error: TaskError
     delay_s: int
     attempt: int
     crashes: int
+    outages: int = 0
 
 
 Outcome = Completed | Failed | Canceled | Postponed

@@ -372,7 +372,7 @@ async def test_a_store_that_is_down_postpones_the_task(world):
     assert world.journal[-3:] == ["announce Retrying", "retry 5", "ack 1"]
     ((delay_s, copy),) = world.broker.retried
     assert delay_s == 5
-    assert copy.headers == {"x-attempt": 2, "x-crashes": 0, "x-created": NOW.isoformat()}
+    assert copy.headers == {"x-attempt": 2, "x-crashes": 0, "x-outages": 0, "x-created": NOW.isoformat()}
     assert copy.body == delivery.body
     assert (world.event["RetryAfter"], world.event["Attempt"], world.event["Code"]) == (5, 2, "StorageUnavailable")
     stored = "write x-1.jpg" in world.journal

@@ -8,6 +8,7 @@ import pytest
 from tests.unit.test_handler import BODY, DENIED, DOWN, World
 from tests.unit.test_records import Keeping
 from worker import outage, records
+from worker.execution import FREE_OUTAGES
 from worker.outage import StoreOutages
 
 
@@ -66,6 +67,19 @@ async def test_an_outage_pauses_work_at_no_attempts_cost_until_the_store_answers
     ((delay_s, copy),) = world.broker.retried
     assert (delay_s, copy.headers["x-attempt"], copy.headers["x-crashes"]) == (5, 5, 1)
     assert (world.statuses[-1], world.event["Attempt"], world.event["Code"]) == ("Retrying", 5, "StorageUnavailable")
+
+
+async def test_what_meets_one_outage_after_another_pays_for_it_in_the_end():
+    """It may be the task that brings the store down."""
+    async with StoreOutages(Store(DOWN).check, asyncio.Event()) as outages:
+        counts = []
+        for met in (0, 1, FREE_OUTAGES - 1, FREE_OUTAGES):
+            world = World(outages=outages)
+            world.fail("write", "x-2.jpg", DOWN)
+            await world.do(headers={"x-attempt": 2, "x-outages": met})
+            ((_, copy),) = world.broker.retried
+            counts.append((copy.headers["x-attempt"], copy.headers["x-outages"]))
+    assert counts == [(2, 1), (2, 2), (2, FREE_OUTAGES), (3, 0)]
 
 
 async def test_a_failure_that_does_not_pass_is_no_outage():

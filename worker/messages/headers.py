@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from worker.errors import Code, TaskError
 
 ATTEMPT, CRASHES, CREATED, RUN, REPLAYED = "x-attempt", "x-crashes", "x-created", "x-run", "x-replayed"
-ENDING = "x-ending"
+ENDING, OUTAGES = "x-ending", "x-outages"
 TRACEPARENT, TRACESTATE = "traceparent", "tracestate"
 NAMESPACE = uuid.UUID("0d0e1b1c-8d3f-5c0a-9a55-6a4b5a1f7c2e")
 MAX_COUNT = 1000

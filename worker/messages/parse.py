@@ -80,6 +80,7 @@ def parse_task(
         created_at=created_at,
         attempt=head.count(headers, head.ATTEMPT, 1),
         crashes=head.count(headers, head.CRASHES, 0),
+        outages=head.count(headers, head.OUTAGES, 0),
         run=head.run(headers),
         traceparent=traceparent,
         tracestate=tracestate,
