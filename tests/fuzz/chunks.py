@@ -7,6 +7,7 @@ bytes at all and gives the chunks that it recognises, which may be none.
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 MOST = 4000
 """Chunks that are looked for in one file."""
@@ -145,7 +146,7 @@ def png(data: bytes) -> Iterator[Chunk]:
 
 def id3(data: bytes) -> Iterator[Chunk]:
     """Frames of an ID3v2.3 tag; its header is the first chunk."""
-    if data.startswith(b"ID3"):
+    if data.startswith(b"ID3") and len(data) > 10:
         yield Chunk(0, 10, min(len(data), 100), (3, 1), (6, 4), lambda body, width: _little(body, width)[::-1])
         yield from _row(data, 10, (0, 4), (4, 4), 10, 0)
 
@@ -153,7 +154,7 @@ def id3(data: bytes) -> Iterator[Chunk]:
 def _found(data: bytes, pattern: bytes, head: int, kind: tuple[int, int], size: tuple[int, int]) -> Iterator[Chunk]:
     """Chunks that begin with a pattern and end where the next begins."""
     starts = [match.start() for match in re.finditer(pattern, data, re.DOTALL)]
-    for start, end in zip(starts, [*starts[1:], len(data)], strict=True):
+    for start, end in pairwise([*starts, len(data)]):
         yield Chunk(start, min(start + head, end), end, (start + kind[0], kind[1]), (start + size[0], size[1]), _little)
 
 
@@ -169,7 +170,7 @@ def jpeg(data: bytes) -> Iterator[Chunk]:
 
 def gif(data: bytes) -> Iterator[Chunk]:
     """Images and extensions of a GIF; its header is the first chunk."""
-    yield Chunk(0, 6, min(13, len(data)))
+    yield Chunk(0, min(6, len(data)), min(13, len(data)))
     yield from _found(data, rb"\x00(?:\x2c|\x21[\xf9\xfe\xff])", 2, (1, 1), (2, 1))
 
 

@@ -32,7 +32,11 @@ def recipe_of(seed_number: int, number: int, seeds: list[Seed]) -> Recipe:
     rng = random.Random(f"media {seed_number} {number}")
     seed = rng.choice(seeds)
     member = rng.choice(sorted(seed.files)) if rng.random() < 0.4 else seed.entry
-    return Recipe(seed.name, steps_for(PurePath(member).suffix, rng), rng.getrandbits(32), member)
+    for _ in range(5):  # some find nothing to change
+        recipe = Recipe(seed.name, steps_for(PurePath(member).suffix, rng), rng.getrandbits(32), member)
+        if files_of(recipe, seed) != seed.files:
+            break
+    return recipe
 
 
 def files_of(recipe: Recipe, seed: Seed) -> dict[str, bytes]:

@@ -21,6 +21,7 @@ from worker.adapters.topology import topology
 from worker.errors import TaskError
 from worker.messages import identify, parse_task
 from worker.messages.examples import EXAMPLE_TASKS
+from worker.messages.headers import decided
 from worker.settings import Amqp, LimitSettings, Retry
 
 VALUES = (
@@ -34,8 +35,9 @@ VALUES = (
 )  # fmt: skip
 TEXTS = (
     b"NaN", b"Infinity", b"-Infinity", b"1e400", b"1e999999999", b"-1e-999999999", b"9" * 5000,
-    b"1." + b"0" * 5000 + b"1", b"0x10", b"01", b"+1", b".5", b"tru", b'"\\ud800"', b'"\\udc00\\ud800"', b'"\xff"', b"[" * 300,
-    b'{"a":' * 300, b"//x", b'"\\u0000"', b"\xef\xbb\xbf", b"\0", b"1 2", b"'x'", b"[1,]", b'{"a":1,"a":2}', b"-", b"1e", b'"', b"\\",
+    b"1." + b"0" * 5000 + b"1", b"0x10", b"01", b"+1", b".5", b"tru", b'"\\ud800"', b'"\\udc00\\ud800"', b'"\xff"',
+    b"[" * 300, b'{"a":' * 300, b"//x", b'"\\u0000"', b"\xef\xbb\xbf", b"\0", b"1 2", b"'x'", b"[1,]", b'{"a":1,"a":2}',
+    b"-", b"1e", b'"', b"\\",
 )  # fmt: skip
 MOST_CPU_S = 2
 MOST_BODY_BYTES = 2**20
@@ -127,50 +129,55 @@ def _text_changed(text: bytes, rng: random.Random) -> bytes:
 def properties_of(rng: random.Random) -> bytes:
     """Write a content header as the broker sends it, with any values that the protocol lets through."""
     flags, data = 0, b""
+    odd = rng.random() < 0.2  # nobody can read such a one, and then the body does not matter
     for name in Basic.Properties.__slots__:
         if name == "cluster_id" or rng.random() < 0.5:
             continue
         flags |= Basic.Properties.flags[name]
         if name in SHORT:
-            data += _short(rng)
+            data += _short(rng, odd=odd)
         elif name == "headers":
-            table = b"".join(_field(rng, 0) for _ in range(rng.choice((0, 1, 3, 8))))
+            table = b"".join(_field(rng, 0, odd=odd) for _ in range(rng.choice((0, 1, 3, 8))))
             data += struct.pack(">I", len(table)) + table
         elif name == "timestamp":
-            data += struct.pack(">Q", rng.choice((0, 1_760_000_000, 1_760_000_000_000, 2**63, 2**64 - 1)))
+            times = (0, 1_760_000_000, 2**32, *((1_760_000_000_000, 2**63, 2**64 - 1) if odd else ()))
+            data += struct.pack(">Q", rng.choice(times))
         else:  # priority, delivery mode
             data += bytes([rng.randrange(256)])
     return struct.pack(">HHQH", 60, 0, 0, flags) + data
 
 
-def _short(rng: random.Random) -> bytes:
+def _short(rng: random.Random, *, odd: bool) -> bytes:
     text = rng.choice((
-        b"", b"x", b"id-1", b"\xff\xfe", b"\0", b"a\nb", b"\x1b[31m", "é".encode() * 100, b"a" * 255, b"60000", b"-1",
-        rng.randbytes(rng.randrange(40)),
+        b"", b"x", b"id-1", b"\0", b"a\nb", b"\x1b[31m", "é".encode() * 100, b"a" * 255, b"60000", b"-1",
+        *((b"\xff\xfe", rng.randbytes(rng.randrange(40))) if odd else ()),
     ))  # fmt: skip
     return bytes([len(text)]) + text
 
 
-def _field(rng: random.Random, depth: int) -> bytes:
-    name = rng.choice((*NAMES, rng.randbytes(3).decode("latin-1"))).encode()[:255]
-    return bytes([len(name)]) + name + _value(rng, depth)
+def _field(rng: random.Random, depth: int, *, odd: bool) -> bytes:
+    name = rng.randbytes(3) if odd and rng.random() < 0.1 else rng.choice(NAMES).encode()
+    return bytes([len(name)]) + name + _value(rng, depth, odd=odd)
 
 
-def _value(rng: random.Random, depth: int) -> bytes:
+def _value(rng: random.Random, depth: int, *, odd: bool) -> bytes:
     kind = rng.choice("tbBsuIilfdDSxTVFA")
-    if kind in "FA" and depth < rng.choice((2, 40)):
-        inner = b"".join(
-            _field(rng, depth + 1) if kind == "F" else _value(rng, depth + 1) for _ in range(rng.choice((0, 1, 2)))
-        )
+    if kind in "FA":
+        inner = _inner(rng, kind, depth, odd=odd) if depth < (40 if odd else 4) else b""
         return kind.encode() + struct.pack(">I", len(inner)) + inner
-    if kind in "SxFA":
+    if kind in "Sx":
         text = rng.choice(
-            (b"", b"1", b"x" * 3000, b"\xff", b"LimitExceeded: x", b"2026-01-02T03:04:05Z", b"CorruptMedia: \n")
+            (b"", b"1", b"x" * 3000, b"\xff", b"LimitExceeded: x", b"2026-01-02T03:04:05Z", b"Expired: \n")
         )
-        text = b"" if kind in "FA" else text
         return kind.encode() + struct.pack(">I", len(text)) + text
     widths = {"t": 1, "b": 1, "B": 1, "s": 2, "u": 2, "I": 4, "i": 4, "l": 8, "f": 4, "d": 8, "D": 5, "T": 8, "V": 0}
-    return kind.encode() + rng.choice((rng.randbytes(widths[kind]), bytes(widths[kind]), b"\xff" * widths[kind]))
+    width = widths[kind]
+    return kind.encode() + rng.choice((bytes(width), bytes(width - 1) + b"\1" if width else b"", rng.randbytes(width)))
+
+
+def _inner(rng: random.Random, kind: str, depth: int, *, odd: bool) -> bytes:
+    make = _field if kind == "F" else _value
+    return b"".join(make(rng, depth + 1, odd=odd) for _ in range(rng.choice((0, 1, 1, 2) if depth else (1, 2))))
 
 
 def delivered(rng: random.Random, body: bytes) -> AmqpDelivery:
@@ -199,7 +206,8 @@ async def said(world: World, seed_number: int, number: int) -> Said:
         result.wrong.append(f"error: {type(error).__name__}: {error}")
         return result
     result.answer = answer_of(told)
-    result.wrong += _judged(told, refused=delivery.refusal is not None)
+    ended_before = delivery.refusal is not None or decided(delivery.headers) is not None
+    result.wrong += _judged(told, refused=ended_before)
     return result
 
 

@@ -52,7 +52,8 @@ def steps_for(suffix: str, rng: random.Random) -> tuple[tuple[str, int], ...]:
         names = ["playlist"] * 9 + ["damaged"]
     else:
         walkers = BY_SUFFIX.get(suffix, ("raw",))
-        names = [f"{walker}.{change}" for walker in walkers for change in CHANGES] + ["damaged"] * 2 * len(walkers)
+        changes = [*CHANGES, *["value", "table", "bit"] * 4, "size"]  # the others leave little that can be shown
+        names = [f"{walker}.{change}" for walker in walkers for change in changes] + ["damaged"] * 4 * len(walkers)
     count = rng.choice((1, 1, 1, 2, 2, 3, 5, 8))
     return tuple((rng.choice(names), rng.getrandbits(32)) for _ in range(count))
 
@@ -169,7 +170,7 @@ def _nested(data: bytes, chunk: Chunk, rng: random.Random) -> bytes:
         return _repeated(data, chunk, rng)
     at, width = chunk.size[0] - chunk.start, chunk.size[1]
     if not 0 <= at <= len(head) - width:
-        return data
+        return _repeated(data, chunk, rng)
     for _ in range(rng.choice((1, 2, 20, 1000))):
         piece = _put(head, at, chunk.coded(len(piece), width)) + piece
     return _replaced(data, chunk, piece)

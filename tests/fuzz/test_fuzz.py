@@ -32,13 +32,13 @@ async def test_mutated_media_get_known_answers(seeds, tmp_path):
     async with world(tmp_path) as place:
         for number in range(40):
             recipe = recipe_of(SEED, number, seeds)
-            verdict = await tried(place, recipe, by_name[recipe.seed], f"{number}", compared=number == 0)
+            verdict = await tried(place, recipe, by_name[recipe.seed], f"{number}", compared=number in {12, 20})
             assert verdict.wrong == [], recipe
             answers.add(verdict.answer)
             compared += verdict.compared
         assert place.pool.restarts.keys() <= {"recycled"}
     assert {"Succeeded", "CorruptMedia"} <= answers
-    assert compared > 10
+    assert compared > 50
 
 
 async def test_mutated_messages_get_known_answers(tmp_path):

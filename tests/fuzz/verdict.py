@@ -20,7 +20,7 @@ HANGS = ("POOL__CPU_TIME_LIMIT_S", "POOL__SILENCE_LIMIT_S", "POOL__HARD_TIME_LIM
 def findings(told: Told, folder: Path, own: str) -> list[str]:
     """List what is wrong with a task's end: `folder` has its images, `own` is the prefix of what it may read.
 
-    Each finding begins with its kind: crash, hang, memory, error, escape, wrong.
+    Each finding begins with its kind: crash, hang, memory, error, escape, wrong. (`truth` adds unlike.)
     """
     end = told.end
     if [each["Status"] for each in told.events[:-1]] not in ([], ["Running"]) and not _only_running(told):

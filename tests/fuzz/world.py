@@ -51,6 +51,7 @@ class Watched:
     timestamp: datetime | None = None
     headers: Mapping[str, object] = field(default_factory=dict)
     refusal: TaskError | None = None
+    stale: bool = False
     settled: list[str] = field(default_factory=list)
 
     async def ack(self) -> None:
