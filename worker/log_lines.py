@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 MAX_VALUE = 1000
 
+_write = json.JSONEncoder(ensure_ascii=False, default=repr).encode
+
 
 def formatter(*, readable: bool, colours: bool) -> logging.Formatter:
     """Make what writes records down."""
@@ -34,7 +36,7 @@ class _JsonLines(logging.Formatter):
         }
         if record.exc_info:
             line["exception"] = _frames(record.exc_info)
-        return json.dumps(_tamed(line), ensure_ascii=False, default=repr)
+        return _write(_tamed(line))
 
 
 def _frames(exc_info: "ExcInfo | tuple[None, None, None]") -> object:

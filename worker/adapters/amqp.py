@@ -24,7 +24,7 @@ from worker.adapters.amqp_delivery import AmqpDelivery
 from worker.adapters.amqp_header import install as install_lenient_headers
 from worker.adapters.amqp_listen import listening
 from worker.adapters.amqp_parked import ParkedMessage, open_parked
-from worker.adapters.amqp_publish import Counts, Publisher, below, broker_call, persist
+from worker.adapters.amqp_publish import Counts, Notice, Publisher, below, broker_call, persist
 from worker.adapters.topology import TopologyError, check, declare, topology
 from worker.ports import BrokerLostError
 from worker.settings import Amqp, Retry
@@ -213,9 +213,8 @@ class Broker:
 
         without, it is best effort: dropped when the broker does not take it at once.
         """
-        event = Message(body, content_type=content_type, delivery_mode=DeliveryMode.PERSISTENT)
         publish = self._publisher.publish if confirm else self._publisher.publish_best_effort
-        await publish(self.topology.events, routing_key, event)
+        await publish(self.topology.events, routing_key, Notice(body, content_type))
 
     async def submit(self, body: bytes, message_id: str | None, headers: Mapping[str, str | int]) -> None:
         """Publish a task to this lane, confirmed. Raises `BrokerLostError`."""

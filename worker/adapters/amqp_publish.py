@@ -17,11 +17,12 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import cast
 
-from aio_pika import Message, RobustConnection
+from aio_pika import DeliveryMode, Message, RobustConnection
 from aio_pika.abc import AbstractRobustChannel
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS, PublishError
 from aiormq import Channel
 from aiormq.abc import AbstractChannel, AbstractConnection
+from pamqp.commands import Basic
 
 from worker.ports import BrokerLostError
 from worker.settings import Amqp
@@ -46,6 +47,19 @@ class Counts:
     returned: int = 0
     unconfirmed: int = 0
     on_confirmed: Callable[[float], object] = float  # told the seconds that each confirmation took
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """A persistent message of which only the type is told: aio-pika's takes a good part of what sending it takes."""
+
+    body: bytes
+    content_type: str
+
+    @property
+    def properties(self) -> Basic.Properties:
+        """The AMQP properties, new ones each time: aiormq gives each try an id in them."""
+        return Basic.Properties(self.content_type, headers={}, delivery_mode=DeliveryMode.PERSISTENT, priority=0)
 
 
 async def persist(
@@ -127,7 +141,7 @@ class Publisher:
             shared = await connection.channel(publisher_confirms=True, on_return_raises=True)
         return cls(connection, shared, settings, counts)
 
-    async def publish(self, exchange: str, key: str, message: Message) -> None:
+    async def publish(self, exchange: str, key: str, message: Message | Notice) -> None:
         """Publish a message that cannot be returned or has no `message_id`, on the channel shared by all of these.
 
         Returned messages are matched by `message_id`, so two in flight with the same one would get each other's
@@ -142,7 +156,7 @@ class Publisher:
         """
         await self._persist(lambda: self._try_alone(exchange, key, message))
 
-    async def publish_best_effort(self, exchange: str, key: str, message: Message) -> None:
+    async def publish_best_effort(self, exchange: str, key: str, message: Message | Notice) -> None:
         """Publish a message that may be lost: one short try, counted as unconfirmed if the broker is not quick."""
         try:
             async with broker_call(BEST_EFFORT_S):
@@ -183,7 +197,7 @@ class Publisher:
         finally:
             self.late -= late
 
-    async def _try_shared(self, exchange: str, key: str, message: Message) -> None:
+    async def _try_shared(self, exchange: str, key: str, message: Message | Notice) -> None:
         await self.unblocked()
         await self._shared.ready()
         await _publish(await self._shared.get_underlay_channel(), exchange, key, message)
@@ -206,7 +220,7 @@ class Publisher:
             await self._connection.transport.ready()
 
 
-async def _publish(channel: AbstractChannel, exchange: str, key: str, message: Message) -> None:
+async def _publish(channel: AbstractChannel, exchange: str, key: str, message: Message | Notice) -> None:
     await cast("Channel", channel).basic_publish(
         message.body, exchange=exchange, routing_key=key, properties=message.properties, mandatory=True, wait=False
     )  # the confirmation is waited for, so there is no need to wait for the socket before it

@@ -25,7 +25,6 @@ HEAD_BYTES = 2**18
 MAX_RANGES = 1024
 MAX_TEXT = 16_384
 MAX_BITS = 1000  # of a number: what has more overflows a float
-_SAID = (str, int, float)  # JSON says these as they are, and most values are among them
 
 
 class WireError(Exception):
@@ -113,7 +112,7 @@ _WITH_PAYLOAD = Begin | Block | Image
 def pack(message: ToDecoder | FromDecoder) -> tuple[bytes, bytes]:
     """Turn a message into the two buffers to send: sizes with header, and payload. Raises `WireError`."""
     payload = message.data if isinstance(message, _WITH_PAYLOAD) else b""
-    header = json.dumps([type(message).__name__, _plain(message)], allow_nan=False).encode()
+    header = _write_header([type(message).__name__, message]).encode()
     if len(header) > MAX_HEADER_BYTES:
         raise WireError(
             f"a {type(message).__name__} header of {len(header)} bytes; at most {MAX_HEADER_BYTES} are sent"
@@ -176,16 +175,17 @@ def _hints(kind: Hashable) -> dict[str, Any]:
 
 
 def _plain(value: object) -> object:
-    """Turn a value of plain dataclasses into what JSON can say; fractions as `[numerator, denominator]`."""
-    if isinstance(value, _SAID):
-        return value
+    """Turn what JSON cannot say into what it can: fractions into `[numerator, denominator]`, and of bytes nothing."""
     if isinstance(value, Fraction):
         return [value.numerator, value.denominator]
-    if isinstance(value, tuple):
-        return [_plain(item) for item in value]
-    if is_dataclass(value):
-        return {name: _plain(getattr(value, name)) for name in _hints(cast("Hashable", type(value)))}
-    return None if isinstance(value, bytes) else value
+    if isinstance(value, bytes):
+        return None
+    if not is_dataclass(value):
+        raise TypeError(f"{value!r:.80} is nothing that a message can tell")
+    return {name: getattr(value, name) for name in _hints(cast("Hashable", type(value)))}
+
+
+_write_header = json.JSONEncoder(allow_nan=False, default=_plain).encode
 
 
 @cache
