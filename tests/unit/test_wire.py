@@ -41,7 +41,8 @@ plans = st.builds(
     st.builds(Limits, *[integers] * 7),
 )
 warns = st.lists(st.builds(Warn, st.text(), st.text()), max_size=2).map(tuple)
-reports = st.lists(st.builds(EntryReport, integers, integers, warns, st.text(), st.text()), max_size=3).map(tuple)
+codes = st.just("") | st.sampled_from(Code)
+reports = st.lists(st.builds(EntryReport, integers, integers, warns, codes, st.text()), max_size=3).map(tuple)
 finite = st.floats(allow_nan=False, allow_infinity=False)
 from_decoder = st.one_of(
     st.sampled_from([wire.Started(), wire.Alive()]),
@@ -187,6 +188,14 @@ def test_a_value_that_nothing_can_be_made_of_later_is_refused(said):
     assert wire.unpack(json.dumps([name, body]).encode(), b"", wire.FromDecoder) == image
     with pytest.raises(wire.WireError):
         wire.unpack(json.dumps([name, body | said]).encode(), b"", wire.FromDecoder)
+
+
+def test_an_error_code_that_there_is_not_is_refused():
+    report = Report((EntryReport(0, 1, (), Code.CORRUPT_MEDIA, "so"),), "mp4", "h264", 1, 1, 1, 1, 0, {})
+    said = wire.pack(report)[0][wire.PREFIX.size :]
+    assert wire.unpack(said, b"", wire.FromDecoder) == report
+    with pytest.raises(wire.WireError, match="Invented"):
+        wire.unpack(said.replace(b'"CorruptMedia"', b'"Invented"'), b"", wire.FromDecoder)
 
 
 def test_a_number_that_overflows_is_refused():

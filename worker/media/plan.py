@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from fractions import Fraction
 
+from worker.errors import Code
+
 
 class Mode(StrEnum):
     """How an entry chooses its frames (specification, section 3)."""
@@ -176,8 +178,8 @@ class Progress:
 class EntryReport:
     """How one entry ended. `requested`: how many frames it asked for (0: as many as there are).
 
-    `error_code` is empty when it succeeded. `last_dhash` is the hash of the last sample, which the next part's first is
-    compared with.
+    `error_code` is a `Code`, or empty when it succeeded; another raises `ValueError`. `last_dhash` is the hash of the
+    last sample, which the next part's first is compared with.
     """
 
     count: int
@@ -186,6 +188,10 @@ class EntryReport:
     error_code: str = ""
     error_message: str = ""
     last_dhash: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.error_code:
+            Code(self.error_code)
 
 
 @dataclass(frozen=True, slots=True)
