@@ -25,7 +25,7 @@ AT_ONCE = 2
 NAMED_BY_MESSAGES = ("examplebucket/videos/sample.mp4", "in-bucket/videos/sample.mp4")
 KINDS = ("crash", "hang", "memory", "error", "escape", "wrong", "unlike")
 MOST_UNLIKE = 0.01
-"""Of the compared files, with damage that FFmpeg notices, but not all of it: `tests.integration.test_broken_media` tells."""
+"""Of the compared files: those with damage that FFmpeg notices, but not all of it, as `test_broken_media` tells."""
 
 
 class Tally:

@@ -15,4 +15,15 @@ class Row(NamedTuple):
     why: str
 
 
-ROWS: list[Row] = []
+ROWS = [
+    Row(
+        Recipe(
+            "timing/start_1_075s_delayed.mp4",
+            (("boxes.value", 142026173), ("boxes.value", 934773206), ("boxes.bit", 722868282)),
+            2155078478,
+            "start_1_075s_delayed.mp4",
+        ),
+        frozenset({"Succeeded"}),
+        "an MP4 that calls a predicted picture of MPEG-4 a keyframe",
+    ),
+]

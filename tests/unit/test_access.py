@@ -147,3 +147,23 @@ def test_x265(container):
     assert kinds[0] >= Access.CLEAN
     assert Access.CLEAN in kinds
     assert min(kinds) >= Access.CLEAN
+
+
+VOP, PICTURE, SEQUENCE = b"\x00\x00\x01\xb6", b"\x00\x00\x01\x00", b"\x00\x00\x01\xb3\x12"
+MPEG = {
+    "MPEG-4, I": ("mpeg4", VOP + b"\x10", Access.RESET),
+    "MPEG-4, P, whatever the container says": ("mpeg4", VOP + b"\x50", Access.NONE),
+    "MPEG-4, B": ("mpeg4", VOP + b"\x90", Access.NONE),
+    "MPEG-4, a sprite": ("mpeg4", VOP + b"\xd0", Access.NONE),
+    "MPEG-4, cut short": ("mpeg4", VOP, Access.RESET),
+    "MPEG-2, I with its headers": ("mpeg2video", SEQUENCE + PICTURE + b"\x00\x0f", Access.RESET),
+    "MPEG-2, I without": ("mpeg2video", PICTURE + b"\x00\x0f", Access.ALONE),
+    "MPEG-2, P with headers": ("mpeg2video", SEQUENCE + PICTURE + b"\x00\x17", Access.NONE),
+    "MPEG-1, B": ("mpeg1video", PICTURE + b"\x00\x1f", Access.NONE),
+    "MPEG-1, cut short": ("mpeg1video", PICTURE, Access.ALONE),
+}
+
+
+@pytest.mark.parametrize(("codec", "data", "wanted"), MPEG.values(), ids=MPEG)
+def test_mpeg(codec, data, wanted):
+    assert classifier(codec, b"", "mov")(data) is wanted

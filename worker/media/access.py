@@ -2,7 +2,7 @@
 
 Containers and parsers mark more packets as keyframes than can be decoded on their own: H.264 recovery points of an
 intra refresh need many frames to recover. The rules are those of ITU-T H.264 (7.4.1.2.4, D.2.8 recovery point SEI) and
-H.265 (7.4.2.2).
+H.265 (7.4.2.2), of ISO/IEC 14496-2 (6.3.5 vop_coding_type) and 13818-2 (6.3.9 picture_coding_type).
 
 Parameter sets that stand between packets (Annex B) may change on the way: there only a keyframe that brings its own is
 a clean start.
@@ -47,6 +47,8 @@ def classifier(codec: str, extradata: bytes, container: str) -> Classify:
         return _mpeg12
     packed = codec == "mpeg4" and container == "avi"  # one packet may hold several pictures (packed B-frames)
     worth = Access.RESET if codec in _RESETTING and not packed else Access.ALONE
+    if codec == "mpeg4":
+        return lambda data: worth if _is_intra(data, b"\x00\x00\x01\xb6", 0, 0xC0, 0) else Access.NONE
     return lambda _data: worth
 
 
@@ -125,7 +127,19 @@ def _hevc(data: bytes, length_size: int) -> Access:
 
 def _mpeg12(data: bytes) -> Access:
     """Quantiser matrices stay in force until the next sequence header."""
+    if not _is_intra(data, b"\x00\x00\x01\x00", 1, 0x38, 0x08):
+        return Access.NONE
     return Access.RESET if b"\x00\x00\x01\xb3" in data else Access.ALONE
+
+
+def _is_intra(data: bytes, code: bytes, offset: int, mask: int, intra: int) -> bool:
+    """Tell whether a picture's type, some bits of the byte at `offset` behind its start `code`, is intra or missing.
+
+    Of any other, FFmpeg makes a picture with what was never decoded, and says nothing.
+    """
+    at = data.find(code)
+    place = at + len(code) + offset
+    return at < 0 or place >= len(data) or data[place] & mask == intra
 
 
 def nal_units(data: bytes, length_size: int) -> Iterator[bytes]:
