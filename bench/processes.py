@@ -55,6 +55,12 @@ def pss_bytes(pid: int) -> int:
     return int(size.split()[1]) * 1024
 
 
+def main_thread_cpu_s(pid: int) -> float:
+    """Tell the CPU seconds of a running process's first thread so far, to a tick of 10 ms."""
+    fields = Path(f"/proc/{pid}/task/{pid}/stat").read_text("ascii", "replace").rpartition(")")[2].split()
+    return sum(map(int, fields[11:13])) / _TICKS_PER_S
+
+
 def peak_bytes(pid: int) -> int:
     """Tell the largest resident size that a process has had so far."""
     lines = Path(f"/proc/{pid}/status").read_text("ascii", "replace").splitlines()
