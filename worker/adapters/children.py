@@ -22,6 +22,7 @@ STOP_TIMEOUT_S = 10
 _Forked = tuple[int, asyncio.Future[int | None]]
 TOGETHER_BYTES = 2**16  # up to here one more copy costs less than one more system call
 RECEIVE_BYTES = 2**17
+RECEIPTS_IN_A_ROW = 4
 STATM_BYTES = 256
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 INHERITED_VARIABLES = ("LD_LIBRARY_PATH", "PYTHONHOME")  # what the interpreter itself may need
@@ -37,6 +38,7 @@ class Child:
         self._sock = sock
         self._server = server
         self._received = b""  # and not read yet
+        self._receipts = 0
 
     async def send(self, message: wire.ToDecoder) -> bool:
         """Send a message; False when the child is gone."""
@@ -77,16 +79,14 @@ class Child:
         return b"".join(parts)
 
     async def _some(self) -> bytes:
-        """Receive what is there, and let others have their turn where nothing had to be waited for.
+        """Receive what is there, and let others have their turn now and then where nothing had to be waited for.
 
         A decoder that never stops talking would else stop this process: its heartbeats, and who keeps the time limits.
         """
-        try:
-            data = self._sock.recv(RECEIVE_BYTES)
-        except BlockingIOError:
-            return await asyncio.get_running_loop().sock_recv(self._sock, RECEIVE_BYTES)
-        await asyncio.sleep(0)
-        return data
+        self._receipts += 1
+        if self._receipts % RECEIPTS_IN_A_ROW == 0:
+            await asyncio.sleep(0)
+        return await asyncio.get_running_loop().sock_recv(self._sock, RECEIVE_BYTES)
 
     def resident_bytes(self) -> int:
         """Tell how much memory the process holds now; 0 when it is gone, or that cannot be read."""
