@@ -49,3 +49,10 @@ def test_pages_do_not_depend_on_the_environment(monkeypatch):
     monkeypatch.setenv("FRAME_CAPTURE_POOL__SLOTS", "7")
     monkeypatch.setenv("FRAME_CAPTURE_AMQP__URL", "amqp://someone:secret@elsewhere/")
     assert pages() == before
+
+
+@pytest.mark.parametrize("page", ["SECURITY.md", "docs/security.md"])
+def test_every_file_that_proves_a_promise_of_security_is_there(page):
+    named = re.findall(r"`((?:tests|worker)/[\w/]+\.py)`", (ROOT / page).read_text(encoding="utf-8"))
+    assert named
+    assert [each for each in named if not (ROOT / each).is_file()] == []
