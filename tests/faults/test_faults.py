@@ -139,12 +139,13 @@ async def test_f8_a_broker_short_of_memory(local, broker, ledger, namespace):
         await ledger.until_ended(2)
         await asyncio.to_thread(broker.rabbitmqctl, "set_vm_memory_high_watermark", "0.000001")
         try:
-            worker.until(lambda: worker.metrics()["amqp_blocked"] == 1, "the worker to notice")
-            assert "the broker takes no publications" in worker.not_ready()
+            worker.until(lambda: "the broker takes no publications" in worker.not_ready(), "the worker to notice")
+            assert worker.metrics()["amqp_blocked"] == 1
         finally:
             await asyncio.to_thread(broker.rabbitmqctl, "set_vm_memory_high_watermark", "0.4")
         account = await ledger.balance()
-        worker.until(lambda: worker.metrics()["amqp_blocked"] == 0, "the worker to notice")
+        worker.until_ready()
+        assert worker.metrics()["amqp_blocked"] == 0
     assert {each[0] for each in account.ends.values()} == {"Succeeded"}
 
 
