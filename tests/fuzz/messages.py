@@ -98,7 +98,7 @@ def _changed(content: Any, rng: random.Random) -> Any:
         other, there = rng.choice(places)
         holder[key] = json.loads(json.dumps(other[there])) if there in other or isinstance(other, list) else None
     elif kind == 5:
-        holder[key] = rng.choice(([holder[key]], {"x": holder[key]}, [holder[key]] * rng.choice((2, 20, 3000))))
+        holder[key] = rng.choice(([holder[key]], {"x": holder[key]}, [holder[key]] * _times(holder[key], rng)))
     elif kind == 6 and isinstance(holder, dict):
         holder[rng.choice(("x", "URI ", "uri", "\ud800", "__class__", "A" * 3000, "", str(key).lower()))] = holder[key]
     else:
@@ -107,6 +107,11 @@ def _changed(content: Any, rng: random.Random) -> Any:
         extra = rng.choice([each for each in VALUES if isinstance(each, str)])
         holder[key] = text[:at] + extra + text[at + rng.choice((0, 1, 5)) :]
     return content
+
+
+def _times(value: Any, rng: random.Random) -> int:
+    """How often to repeat a value, within what a message is cut to."""
+    return min(rng.choice((2, 20, 3000)), max(MOST_BODY_BYTES // len(json.dumps(value)), 2))
 
 
 def _text_changed(text: bytes, rng: random.Random) -> bytes:
