@@ -60,7 +60,7 @@ async def test_f4_a_broker_that_is_stopped_and_started(local, broker, ledger, na
 
 async def test_f9_a_broker_short_of_disk(local, broker, ledger, namespace):
     with local(namespace) as worker:
-        await ledger.submit_all(load(20, longer, "long"))
+        await ledger.submit_all(load(30, longer, "long"))
         await ledger.until_ended(2)
         await asyncio.to_thread(broker.rabbitmqctl, "set_disk_free_limit", "1000000GB")
         try:

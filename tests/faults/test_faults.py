@@ -135,7 +135,8 @@ async def test_f6_a_broker_that_stands_still(local, broker, ledger, namespace):
 async def test_f8_a_broker_short_of_memory(local, broker, ledger, namespace):
     """No task is acknowledged before its end is told, and afterwards all are."""
     with local(namespace) as worker:
-        await ledger.submit_all(load(10, longer, "long"))
+        # More than are done while the command starts: the broker blocks who publishes, and nobody else.
+        await ledger.submit_all(load(30, longer, "long"))
         await ledger.until_ended(2)
         await asyncio.to_thread(broker.rabbitmqctl, "set_vm_memory_high_watermark", "0.000001")
         try:
