@@ -98,7 +98,7 @@ def _changed(content: Any, rng: random.Random) -> Any:
         other, there = rng.choice(places)
         holder[key] = json.loads(json.dumps(other[there])) if there in other or isinstance(other, list) else None
     elif kind == 5:
-        holder[key] = rng.choice(([holder[key]], {"x": holder[key]}, [holder[key]] * _times(holder[key], rng)))
+        holder[key] = rng.choice(([holder[key]], {"x": holder[key]}, _repeated(holder[key], rng)))
     elif kind == 6 and isinstance(holder, dict):
         holder[rng.choice(("x", "URI ", "uri", "\ud800", "__class__", "A" * 3000, "", str(key).lower()))] = holder[key]
     else:
@@ -109,9 +109,10 @@ def _changed(content: Any, rng: random.Random) -> Any:
     return content
 
 
-def _times(value: Any, rng: random.Random) -> int:
-    """How often to repeat a value, within what a message is cut to."""
-    return min(rng.choice((2, 20, 3000)), max(MOST_BODY_BYTES // len(json.dumps(value)), 2))
+def _repeated(value: Any, rng: random.Random) -> list[Any]:
+    """Repeat a value within what a message is cut to; as copies, or a change of one would be a change of all."""
+    text = json.dumps(value)
+    return [json.loads(text) for _ in range(min(rng.choice((2, 20, 3000)), max(MOST_BODY_BYTES // len(text), 2)))]
 
 
 def _text_changed(text: bytes, rng: random.Random) -> bytes:
