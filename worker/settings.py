@@ -8,7 +8,7 @@ What a task may cost is in `worker.limits`. The table in `docs/settings.md` is g
 import re
 from pathlib import Path
 from typing import Annotated, Literal, Self
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, FilePath, SecretStr, model_validator
 from pydantic_core import PydanticCustomError
@@ -43,6 +43,11 @@ def _is_url(value: str, schemes: tuple[str, ...]) -> bool:
 def _amqp_url(value: SecretStr) -> SecretStr:
     if not _is_url(value.get_secret_value(), ("amqp", "amqps")):  # not shown: it holds a password
         raise PydanticCustomError("url", "should be like amqp://user:password@host:5672/vhost, or amqps://")
+    if options := _TLS_OPTIONS & parse_qs(urlsplit(value.get_secret_value()).query).keys():
+        raise PydanticCustomError(
+            "url", "should not say {options}: AMQP__CA_FILE, AMQP__CERT_FILE and AMQP__KEY_FILE name files for TLS, "
+            "and what they say is always verified", {"options": ", ".join(sorted(options))},
+        )  # fmt: skip
     return value
 
 
@@ -74,6 +79,7 @@ def _place(value: str) -> str:
     return value
 
 
+_TLS_OPTIONS = {"cafile", "capath", "cadata", "certfile", "keyfile", "no_verify_ssl"}  # of aiormq
 _PLACE = r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/(?!\.{1,2}(/|$))[^/\\\x00-\x1f\x7f]+)*/?"
 _Places = Annotated[
     tuple[Annotated[str, AfterValidator(_place)], ...],

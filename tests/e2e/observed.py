@@ -4,7 +4,7 @@ import json
 import os
 import signal
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import cycle, islice
@@ -53,7 +53,8 @@ class Observed:
 
     def kill_a_decoder(self) -> None:
         """End a decoder as a crash would."""
-        os.kill(self.worker.family()[-1], signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.kill(self.worker.family()[-1], signal.SIGKILL)
 
 
 @contextmanager

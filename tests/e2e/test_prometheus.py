@@ -83,8 +83,10 @@ async def _peaks(seen, asked):
     found = {}
     async with listening(seen) as line:
         await seen.work(line, ROUND)
-        seen.kill_a_decoder()  # only now, since Prometheus has to have seen how many died before
         while not _complete(found, asked) and time.monotonic() < deadline:
+            # Only now, since Prometheus has to have seen how many died before; again where it was about to end anyway.
+            if not found.get("Decoder exits by cause A", {}).get("crashed"):
+                seen.kill_a_decoder()
             await seen.work(line, ROUND)
             found = {name: peak for name, expr in asked.items() if (peak := await asyncio.to_thread(_peak, seen, expr))}
     return found

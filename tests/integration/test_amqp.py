@@ -566,7 +566,7 @@ async def tls(broker, tmp_path):
 async def test_tls_trusts_the_authority_given_and_no_other(amqp, tls):
     port, authority = tls
     url = f"amqps://guest:guest@localhost:{port}/"
-    trusting = amqp.model_copy(update={"url": SecretStr(f"{url}?cafile={authority}")})
+    trusting = amqp.model_copy(update={"url": SecretStr(url), "ca_file": authority})
     async with connected(trusting) as broker:
         await broker.announce("default.p.Succeeded", b"x", "application/json")
     doubting = amqp.model_copy(update={"url": SecretStr(url), "startup_deadline_s": 0.5})

@@ -206,7 +206,7 @@ def test_keyframes_are_announced_some_at_a_time(tmp_path):
     with Media(Told(path.read_bytes()), Limits()) as media:
         media.file.ranges.clear()
         for number, key in enumerate(keys):
-            media.expect_keys(key.dts, key.size)
+            media.expect_keys(key.dts, key.end - key.start)
             told = [(offset, offset + size) for offset, size in media.file.ranges]
             soon = [(one.start, one.end) for one in keys[number + 1 : number + 1 + KEYS_AHEAD // 2]]
             assert length(told + soon) == length(told)
