@@ -64,8 +64,9 @@ async def test_f9_a_broker_short_of_disk(local, broker, ledger, namespace):
         await ledger.until_ended(2)
         await asyncio.to_thread(broker.rabbitmqctl, "set_disk_free_limit", "1000000GB")
         try:
-            blocked = lambda: "the broker takes no publications" in worker.not_ready()  # noqa: E731
-            await asyncio.to_thread(worker.until, blocked, "the worker to notice")
+            await asyncio.to_thread(
+                worker.until, lambda: "the broker takes no publications" in worker.not_ready(), "the worker to notice"
+            )
             assert worker.metrics()["amqp_blocked"] == 1
         finally:
             await asyncio.to_thread(broker.rabbitmqctl, "set_disk_free_limit", "10MB")
@@ -81,8 +82,9 @@ async def test_f13_without_the_events_exchange_nothing_is_acknowledged(local, le
         async with ledger._channel() as channel:
             await channel.exchange_delete(f"{namespace}.events")
         await ledger.submit_all(load(4, longer, "long"))
-        failing = lambda: worker.metrics()["publish_tries_failed"] >= 4  # noqa: E731
-        await asyncio.to_thread(worker.until, failing, "events to find no exchange")
+        await asyncio.to_thread(
+            worker.until, lambda: worker.metrics()["publish_tries_failed"] >= 4, "events to find no exchange"
+        )
         await ledger.listen()
         assert len(ledger.ended) == 5
         await asyncio.to_thread(holds, ledger, 4)
@@ -112,8 +114,9 @@ async def test_f14_a_copy_that_no_queue_takes_leaves_its_task_unacknowledged(loc
             )
             for decoder in worker.family()[1:3]:
                 os.kill(decoder, SIGKILL)
-            refused = lambda: worker.metrics()["publish_tries_failed"] >= 1  # noqa: E731
-            await asyncio.to_thread(worker.until, refused, "a copy to be refused")
+            await asyncio.to_thread(
+                worker.until, lambda: worker.metrics()["publish_tries_failed"] >= 1, "a copy to be refused"
+            )
             await ledger.listen()
             assert ledger.ended == set()
             await asyncio.to_thread(broker.rabbitmqctl, "clear_policy", policy)

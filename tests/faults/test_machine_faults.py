@@ -151,8 +151,7 @@ async def test_f28_a_full_disk_pauses_work_and_leaves_nothing_unfinished(start, 
             while True:
                 file.write(bytes(2**16))
         await ledger.submit_all(load(6, longer, "long"))
-        full = lambda: worker.metrics()["store_outage"] == 1  # noqa: E731
-        await asyncio.to_thread(worker.until, full, "the worker to pause")
+        await asyncio.to_thread(worker.until, lambda: worker.metrics()["store_outage"] == 1, "the worker to pause")
         assert "the store is out of reach" in worker.not_ready()
         ballast.unlink()
         account = await ledger.balance()

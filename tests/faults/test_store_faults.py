@@ -55,8 +55,11 @@ async def outage(kind, way, ledger, worker):
         reasons = worker.not_ready()
         checks = worker.metrics()["store_requests_total check error"]
         await ledger.submit_all(load(10, prefix="later"))
-        more = lambda: worker.metrics()["store_requests_total check error"] >= checks + 2  # noqa: E731
-        await asyncio.to_thread(worker.until, more, "the worker to ask the store again")
+        await asyncio.to_thread(
+            worker.until,
+            lambda: worker.metrics()["store_requests_total check error"] >= checks + 2,
+            "the worker to ask the store again",
+        )
         assert paused(worker)
     assert "the store is out of reach" in reasons
 
@@ -146,8 +149,11 @@ async def test_f24_two_workers_at_the_same_tasks_commit_each_once(remote, broker
                 await ledger.submit_again(name)
             await ledger.until_ended(2)
             with broker_way.trapping(b"", "freeze"):
-                gone = lambda: "no connection to the broker" in (first.not_ready() or [])  # noqa: E731
-                await asyncio.to_thread(first.until, gone, "the loss to be noticed")
+                await asyncio.to_thread(
+                    first.until,
+                    lambda: "no connection to the broker" in (first.not_ready() or []),
+                    "the loss to be noticed",
+                )
             account = await ledger.balance()
             await asyncio.to_thread(first.until_ready)
     assert {each[0] for each in account.ends.values()} == {"Succeeded"}

@@ -192,6 +192,7 @@ def delivered(rng: random.Random, body: bytes) -> AmqpDelivery:
     header = LenientHeader()
     header.unmarshal(properties_of(rng))
     deliver = Basic.Deliver("", 1, False, TOPOLOGY.tasks, "main")
+    # Neither the channel nor the publisher is asked for anything: only what was delivered is read.
     message = DeliveredMessage(delivery=deliver, header=header, body=body, channel=None)  # type: ignore[arg-type]
     return AmqpDelivery(message, None, TOPOLOGY, 0.25)  # type: ignore[arg-type]
 
