@@ -15,10 +15,11 @@ import yaml
 from devkit.broker import broker as run_broker
 from devkit.media import counter_video
 from devkit.rabbitmq_resources import PATH, rights, text
+from tests.declared import declare_for
 from tests.e2e.bus import bus
 from tests.e2e.media import BUCKET, long_task, task
 from tests.e2e.worker_process import serving
-from worker.adapters.topology import declare, topology
+from worker.adapters.topology import topology
 from worker.settings import Amqp, Retry
 
 RETRY = Retry(delays_s=(1,))
@@ -43,10 +44,9 @@ def test_each_user_has_exactly_one_permission():
 async def restricted(broker):
     """A user with the rights of the component, in a namespace where all is declared by another."""
     user, namespace = (f"{kind}-{secrets.token_hex(4)}" for kind in ("user", "rights"))
-    wanted = topology(Amqp(namespace=namespace), RETRY)
+    wanted = await declare_for(Amqp(url=broker.url, namespace=namespace), RETRY)
     connection = await aiormq.connect(broker.url)
     channel = await connection.channel()
-    await declare(channel, wanted)
     broker.rabbitmqctl("add_user", user, "secret")
     broker.rabbitmqctl("set_permissions", "-p", "/", user, *rights(wanted).values())
     yield broker.url.replace("guest:guest", f"{user}:secret"), wanted
@@ -104,8 +104,7 @@ async def test_keda_sees_the_length_of_the_queue_and_nothing_of_other_hosts():
     (user,) = (each["spec"] for each in resources("User") if each["metadata"]["name"].endswith("keda"))
     queue = topology(Amqp(), Retry()).task_queue
     with run_broker(management=True) as node:
-        connection = await aiormq.connect(node.url)
-        await declare(await connection.channel(), topology(Amqp(), Retry()))
+        await declare_for(Amqp(url=node.url), Retry())
         node.rabbitmqctl("add_user", "keda", "secret")
         node.rabbitmqctl("set_user_tags", "keda", *user["tags"])
         node.rabbitmqctl("set_permissions", "-p", "/", "keda", *keda["permissions"].values())
@@ -115,7 +114,6 @@ async def test_keda_sees_the_length_of_the_queue_and_nothing_of_other_hosts():
             assert time.monotonic() < deadline, answer
         assert answer[0] == 200
         assert asked(f"{node.management_url}/api/queues/other/{queue}")[0] == 401
-        await connection.close()
 
 
 def asked(url):

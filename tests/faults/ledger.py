@@ -19,8 +19,8 @@ import aio_pika
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS
 
 from devkit.broker import Node
+from tests.declared import declare_for, patiently
 from tests.faults.kept import InS3, OnDisk, discrepancies
-from worker.adapters.topology import declare, topology
 from worker.settings import Amqp, Retry
 
 DEADLINE_S = 90
@@ -74,9 +74,11 @@ class Ledger:
 
     async def open(self) -> None:
         """Declare what a worker declares, and the queue that collects all events."""
+        await declare_for(Amqp(url=self.node.url, namespace=self.namespace), Retry(delays_s=(1,)))
+        await patiently(self._declare, self.node)
+
+    async def _declare(self) -> None:
         async with self._channel() as channel:
-            settings = Amqp(url=self.node.url, namespace=self.namespace)
-            await declare(await channel.get_underlay_channel(), topology(settings, Retry(delays_s=(1,))))
             queue = await channel.declare_queue(self._heard, durable=True, arguments=QUORUM)
             await queue.bind(f"{self.namespace}.events", "#")
             # RabbitMQ 3.10.8: of quorum queues made right before a SIGKILL, the last finds no leader ever after.

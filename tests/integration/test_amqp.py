@@ -26,6 +26,7 @@ from pamqp.header import ContentHeader
 from pydantic import SecretStr
 
 from devkit.broker import Node
+from tests.declared import patiently
 from worker.adapters.amqp import Broker, BrokerRefusedError
 from worker.adapters.amqp_delivery import AmqpDelivery
 from worker.adapters.amqp_listen import listening
@@ -40,7 +41,7 @@ RETRY = Retry(delays_s=(1,), jitter=0.25)
 @asynccontextmanager
 async def connected(amqp: Amqp) -> AsyncIterator[Broker]:
     async with Broker(amqp, RETRY) as broker:
-        await broker.prepare()
+        await patiently(broker.prepare)
         yield broker
 
 

@@ -5,6 +5,7 @@ import json
 import aiormq
 import pytest
 
+from tests.declared import declare_for
 from worker.adapters.topology import TopologyError, check, declare, topology
 from worker.settings import Retry
 
@@ -24,10 +25,8 @@ async def channel(connection):
 
 
 @pytest.fixture
-async def declared(amqp, channel):
-    wanted = topology(amqp, RETRY)
-    await declare(channel, wanted)
-    return wanted
+async def declared(amqp):
+    return await declare_for(amqp, RETRY)
 
 
 async def ready(channel, queue: str) -> int:
