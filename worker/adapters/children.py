@@ -24,6 +24,7 @@ TOGETHER_BYTES = 2**16  # up to here one more copy costs less than one more syst
 RECEIVE_BYTES = 2**17
 RECEIPTS_IN_A_ROW = 4
 STATM_BYTES = 256
+CLOSED = -1  # no descriptor has this number, so that reading it fails
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 INHERITED_VARIABLES = ("LD_LIBRARY_PATH", "PYTHONHOME")  # what the interpreter itself may need
 
@@ -39,6 +40,7 @@ class Child:
         self._server = server
         self._received = b""  # and not read yet
         self._receipts = 0
+        self._statm: int | None = None
 
     async def send(self, message: wire.ToDecoder) -> bool:
         """Send a message; False when the child is gone."""
@@ -91,15 +93,11 @@ class Child:
     def resident_bytes(self) -> int:
         """Tell how much memory the process holds now; 0 when it is gone, or that cannot be read."""
         try:
-            statm = os.open(f"/proc/{self.pid}/statm", os.O_RDONLY | os.O_CLOEXEC)
+            if self._statm is None:
+                self._statm = os.open(f"/proc/{self.pid}/statm", os.O_RDONLY | os.O_CLOEXEC)
+            return int(os.pread(self._statm, STATM_BYTES, 0).split()[1]) * PAGE_BYTES
         except OSError:  # also where this process may open no more files: the time limits are kept all the same
             return 0
-        try:
-            return int(os.read(statm, STATM_BYTES).split()[1]) * PAGE_BYTES
-        except OSError:
-            return 0
-        finally:
-            os.close(statm)
 
     async def end(self) -> str:
         """Wait for the process to be gone, and say how it ended."""
@@ -117,8 +115,11 @@ class Child:
         self._server.kill(self.pid)
 
     def close(self) -> None:
-        """Close the socket. No receive may be under way."""
+        """Close what is open of it. No receive may be under way."""
         self._sock.close()
+        if self._statm not in {None, CLOSED}:
+            os.close(self._statm)
+        self._statm = CLOSED
 
 
 class ForkServer:
