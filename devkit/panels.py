@@ -4,7 +4,7 @@ Must not know what is shown.
 """
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from grafana_foundation_sdk.builders import common, dashboard, heatmap, prometheus, stat, timeseries
 from grafana_foundation_sdk.models import common as common_models
@@ -16,6 +16,8 @@ SOURCE = models.DataSourceRef(type_val="prometheus", uid="${datasource}")
 HEIGHT = 8
 STAT_HEIGHT = 4
 WIDTH = 24  # of the whole dashboard, in Grafana's columns
+
+Kind = TypeVar("Kind", timeseries.Panel, stat.Panel, heatmap.Panel)
 
 
 class Panel(Protocol):
@@ -47,13 +49,7 @@ def lines(title: str, text: str, unit: str, *queries: Query, stacked: bool = Fal
         .calcs([])
     )
     panel = (
-        timeseries.Panel()
-        .title(title)
-        .description(text)
-        .unit(unit)
-        .datasource(SOURCE)
-        .height(HEIGHT)
-        .span(WIDTH // per_row)
+        _framed(timeseries.Panel(), title, text, unit, HEIGHT, per_row)
         .min(0)
         .line_width(1)
         .fill_opacity(40 if stacked else 10)
@@ -73,13 +69,7 @@ def number(title: str, text: str, unit: str, expr: str, *, warn: float | None = 
         steps.append(models.Threshold(value=warn, color="red"))
     last = common.ReduceDataOptions().calcs(["lastNotNull"]).values(False)
     return (
-        stat.Panel()
-        .title(title)
-        .description(text)
-        .unit(unit)
-        .datasource(SOURCE)
-        .height(STAT_HEIGHT)
-        .span(WIDTH // per_row)
+        _framed(stat.Panel(), title, text, unit, STAT_HEIGHT, per_row)
         .graph_mode(common_models.BigValueGraphMode.AREA)
         .reduce_options(last)
         .thresholds(dashboard.ThresholdsConfig().mode(models.ThresholdsMode.ABSOLUTE).steps(steps))
@@ -99,19 +89,18 @@ def heat(title: str, text: str, unit: str, expr: str, *, repeat: str = "", per_r
         .steps(64)
     )
     panel = (
-        heatmap.Panel()
-        .title(title)
-        .description(text)
-        .unit(unit)
-        .datasource(SOURCE)
-        .height(HEIGHT)
-        .span(WIDTH // per_row)
+        _framed(heatmap.Panel(), title, text, unit, HEIGHT, per_row)
         .calculate(False)
         .y_axis(axis)
         .color(colours)
         .with_target(_target(Query(expr, "{{le}}"), "A").format(PromQueryFormat.HEATMAP))
     )
     return panel.repeat(repeat).repeat_direction("h").max_per_row(per_row) if repeat else panel
+
+
+def _framed(panel: Kind, title: str, text: str, unit: str, height: int, per_row: int) -> Kind:
+    panel.title(title).description(text).unit(unit).datasource(SOURCE)
+    return panel.height(height).span(WIDTH // per_row)
 
 
 def _target(query: Query, letter: str) -> prometheus.Dataquery:

@@ -22,7 +22,7 @@ class OnDisk:
 
     @property
     def records_uri(self) -> str:
-        return f"file://{BUCKET}/{RECORDS}/{self.namespace}"
+        return _records_uri("file", self.namespace)
 
     def objects(self) -> dict[str, tuple[int, str]]:
         """Tell of each object, by key, its size in bytes and its tag."""
@@ -34,7 +34,7 @@ class OnDisk:
         return (self.root / BUCKET / key).read_bytes()
 
     def records(self) -> list[dict[str, Any]]:
-        files = (self.root / BUCKET / RECORDS / self.namespace).glob("*/*.json")
+        files = (self.root / BUCKET / _prefix(self.namespace)).glob("*/*.json")
         return [json.loads(path.read_bytes()) for path in files if not path.name.startswith(".")]
 
     def unfinished(self) -> list[str]:
@@ -51,7 +51,7 @@ class InS3:
 
     @property
     def records_uri(self) -> str:
-        return f"s3://{BUCKET}/{RECORDS}/{self.namespace}"
+        return _records_uri("s3", self.namespace)
 
     def objects(self) -> dict[str, tuple[int, str]]:
         """Tell of each object, by key, its size in bytes and its tag."""
@@ -62,7 +62,7 @@ class InS3:
         return data
 
     def records(self) -> list[dict[str, Any]]:
-        keys = self.bucket.keys(f"{RECORDS}/{self.namespace}/")
+        keys = self.bucket.keys(f"{_prefix(self.namespace)}/")
         return [json.loads(self.bucket.get(key)["Body"]) for key in keys if len(Path(key).stem) == 64]
 
 
@@ -90,6 +90,14 @@ def discrepancies(kept: OnDisk | InS3, ends: dict[str, list[dict[str, Any]]]) ->
                 elif frame is frames[0] and hashlib.sha256(kept.read(_key(frame))).hexdigest() != frame["Sha256"]:
                     found.append(f"{frame['URI']} was told as {frame}, and has another content")
     return found
+
+
+def _prefix(namespace: str) -> str:
+    return f"{RECORDS}/{namespace}"
+
+
+def _records_uri(scheme: str, namespace: str) -> str:
+    return f"{scheme}://{BUCKET}/{_prefix(namespace)}"
 
 
 def _frames(record: dict[str, Any]) -> list[dict[str, Any]]:
