@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from tests.fakes import MemoryStore, StoredObject
-from tests.unit.test_handler import BODY, World, image, report
+from tests.handler_world import BODY, World, image, report
 from worker.adapters.files import LocalStore
 from worker.adapters.hls import open_source
 from worker.errors import Code, TaskError

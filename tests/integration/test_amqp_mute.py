@@ -10,8 +10,8 @@ import pytest
 from pydantic import SecretStr
 
 from tests.e2e.proxy import proxy
+from tests.handler_world import BODY, World
 from tests.integration.test_amqp import RETRY, connected, raw_channel, ready, until
-from tests.unit.test_handler import BODY, World
 from worker import service
 from worker.adapters import amqp_publish
 from worker.adapters.amqp import Broker

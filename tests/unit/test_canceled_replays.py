@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from tests.unit.test_handler import DENIED, DOWN, NOW, image, report
+from tests.handler_world import DENIED, DOWN, NOW, image, report
 from tests.unit.test_records import Keeping
 from worker.messages.record import read_record
 

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from tests.unit.test_handler import turns
+from tests.handler_world import turns
 from worker import control
 from worker.control import obey
 from worker.messages.control import cancel_message, read_cancel

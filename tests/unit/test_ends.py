@@ -4,7 +4,7 @@ import asyncio
 import json
 
 from tests.fakes import MemoryStore
-from tests.unit.test_handler import BODY, DENIED, DOWN, Gate, turns, two_images
+from tests.handler_world import BODY, DENIED, DOWN, Gate, turns, two_images
 from tests.unit.test_records import OTHER_BODY, Keeping, _key, _raising, any_world, endless, runs, world
 from worker import records as records_module
 from worker.errors import Code, TaskError

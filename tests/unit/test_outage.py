@@ -5,7 +5,7 @@ from time import monotonic
 
 import pytest
 
-from tests.unit.test_handler import BODY, DENIED, DOWN, World
+from tests.handler_world import BODY, DENIED, DOWN, World
 from tests.unit.test_records import Keeping
 from worker import outage, records
 from worker.execution import FREE_OUTAGES

@@ -10,7 +10,7 @@ import pytest
 
 from tests.corpus.messages import message, snapshot
 from tests.fakes import MemoryStore
-from tests.unit.test_handler import BODY, DENIED, DOWN, NOW, RESULT_URI, Gate, World, image, turns
+from tests.handler_world import BODY, DENIED, DOWN, NOW, RESULT_URI, Gate, World, image, turns
 from worker import records as records_module
 from worker.errors import Code, TaskError
 from worker.messages.record import CancelRequest, read_record
