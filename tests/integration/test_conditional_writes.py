@@ -1,6 +1,6 @@
 """Which conditions on writes real servers honour, and what the worker finds out of it at its start.
 
-Those who honour neither, or refuse conditions, are in tests/unit/test_records.py.
+Those who honour neither, or refuse conditions, are in tests/unit/test_records_store.py.
 """
 
 import asyncio

@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from tests.handler_world import DENIED, DOWN, NOW, image, report
-from tests.unit.test_records import Keeping
+from tests.record_world import Keeping
 from worker.messages.record import read_record
 
 BEFORE, AFTER = (NOW - timedelta(minutes=1)).isoformat(), (NOW + timedelta(minutes=1)).isoformat()

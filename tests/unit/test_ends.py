@@ -3,14 +3,19 @@
 import asyncio
 import json
 
+import pytest
+
 from tests.fakes import MemoryStore
 from tests.handler_world import BODY, DENIED, DOWN, Gate, turns, two_images
-from tests.unit.test_records import OTHER_BODY, Keeping, _key, _raising, any_world, endless, runs, world
+from tests.record_world import OTHER_BODY, Keeping, endless, raising, record_key, runs
 from worker import records as records_module
 from worker.errors import Code, TaskError
 
-assert callable(any_world)
-assert callable(world)
+
+@pytest.fixture
+def world():
+    return Keeping()
+
 
 # --- given up by the broker
 
@@ -46,7 +51,7 @@ async def test_a_task_that_is_given_up_while_it_runs_here_ends_as_that_run_does(
 
 async def test_a_task_that_is_given_up_waits_for_records_and_is_not_tried_again(world):
     """Given back it would come again at once, until the broker gives it up for good."""
-    world.kept.before = _raising(DOWN)
+    world.kept.before = raising(DOWN)
     await world.do(refusal=GIVEN_UP)
     ((delay_s, copy),) = world.broker.retried
     assert (delay_s, world.statuses) == (1800, ["Retrying"])
@@ -60,7 +65,7 @@ async def test_a_request_to_cancel_that_cannot_be_recorded_goes_along_with_the_t
     world = Keeping(endless)
     task = world.start(world.broker.deliver(BODY))
     await turns()
-    world.kept.before = _raising(DOWN)
+    world.kept.before = raising(DOWN)
     await world.handler.cancel("task-1")
     await task
     ((_, copy),) = world.broker.retried
@@ -128,7 +133,7 @@ async def test_a_bug_in_counting_comes_after_all_is_settled(world, monkeypatch, 
 async def test_a_store_that_never_answers_holds_a_task_no_longer_than_it_may_wait(monkeypatch):
     monkeypatch.setattr(records_module, "FIRST_ANSWER_S", 0.01)
     world = Keeping()
-    world.kept.before = Gate("stat", _key("task-1"))
+    world.kept.before = Gate("stat", record_key("task-1"))
     await world.do()
     assert world.journal == ["announce Retrying", "retry 1800", "ack 1"]
 

@@ -6,7 +6,7 @@ from time import monotonic
 import pytest
 
 from tests.handler_world import BODY, DENIED, DOWN, World
-from tests.unit.test_records import Keeping
+from tests.record_world import Keeping
 from worker import outage, records
 from worker.execution import FREE_OUTAGES
 from worker.outage import StoreOutages
