@@ -12,7 +12,7 @@ import pytest
 
 from tests.hostile import bombs
 from tests.hostile.measured import MARK
-from tests.integration.test_pool import MemorySource
+from tests.integration.pool_runs import MemorySource
 from worker.adapters.pool import DecoderPool
 from worker.errors import TaskError
 from worker.media.plan import CapturePlan, EntryPlan, Image, Limits, Mode, Rendition, Report, Selection

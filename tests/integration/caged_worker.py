@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 
-from tests.integration.test_pool import MemorySource, make_plan
+from tests.integration.pool_runs import MemorySource, make_plan
 from worker.adapters.pool import DecoderPool
 from worker.errors import TaskError
 from worker.media.plan import Image

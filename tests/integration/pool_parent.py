@@ -3,7 +3,7 @@
 import asyncio
 from contextlib import aclosing
 
-from tests.integration.test_pool import MemorySource, make_plan
+from tests.integration.pool_runs import MemorySource, make_plan
 from worker.adapters.pool import DecoderPool
 from worker.settings import Pool
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.test_pool import fails, run
+from tests.integration.pool_runs import fails, run
 from worker.adapters import landlock, seccomp
 from worker.adapters.kernel import prctl
 from worker.adapters.pool import DecoderPool

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.integration.lures import a_video
+from tests.integration.pool_runs import MemorySource
 from tests.integration.test_cage import cage, full
-from tests.integration.test_pool import MemorySource
 from worker.errors import TaskError
 from worker.media.capture import capture
 from worker.media.plan import CapturePlan, EntryPlan, Format, Image, Mode, Rendition, ScaleType, Selection
