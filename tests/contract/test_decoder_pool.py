@@ -11,8 +11,8 @@ from fractions import Fraction
 import pytest
 
 from devkit.media import counter_video
-from tests.fakes import ThreadPool
 from tests.integration import captures
+from tests.thread_pool import ThreadPool
 from worker.adapters.pool import DecoderPool
 from worker.errors import Code, TaskError
 from worker.media.capture import capture
