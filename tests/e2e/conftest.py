@@ -1,10 +1,12 @@
-"""What the end-to-end tests share: the sources, on disk and in S3, runs of all examples, and one worker on S3."""
+"""What the end-to-end tests share: the sources, on disk and in S3, runs of all examples, one worker on S3, and
+workers behind proxies."""
 
 import asyncio
 import contextlib
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -12,6 +14,8 @@ from devkit.broker import Node
 from tests.e2e.bus import bus
 from tests.e2e.examples import Expected, Run, by_aio_pika, by_submit, expected_of, perform
 from tests.e2e.media import BUCKET, Sources, copy_sources, make_sources
+from tests.e2e.proxy import proxy
+from tests.e2e.site import Site, through
 from tests.e2e.store import Bucket, store_settings
 from tests.e2e.worker_process import WorkerProcess, serving
 
@@ -107,3 +111,49 @@ def submitted(broker, bucket, start, seaweed_server) -> Run:
     """All examples, published with `frame-capture submit`."""
     with start(new_namespace(), **store_settings(seaweed_server)) as worker:
         return asyncio.run(perform(by_submit, broker, bucket, worker))
+
+
+@pytest.fixture
+def broker_proxy(broker):
+    with proxy(urlsplit(broker.url).port) as one:
+        yield one
+
+
+@pytest.fixture
+def on_s3(broker, broker_proxy, bucket, seaweed_server, start, namespace) -> Iterator[Site]:
+    """Workers on S3, behind proxies."""
+    with proxy(urlsplit(seaweed_server.endpoint).port) as one:
+        settings = store_settings(seaweed_server) | {
+            "store__endpoint_url": through(seaweed_server.endpoint, one),
+            "store__max_attempts": 1,
+            "amqp_url": through(broker.url, broker_proxy),
+            "records__uri": f"s3://{BUCKET}/own-{namespace}",
+        }
+        yield Site(
+            settings, namespace, lambda key: bucket.get(key)["Body"], bucket.keys, broker_proxy, one, start, broker.url
+        )
+
+
+@pytest.fixture
+def on_disk(broker, broker_proxy, sources, start, namespace, tmp_path) -> Site:
+    """Workers on a directory, behind a proxy to the broker."""
+    root = copy_sources(sources, tmp_path / "buckets")
+    settings = {
+        "store__root": root,
+        "amqp_url": through(broker.url, broker_proxy),
+        "records__uri": f"file://{BUCKET}/own-{namespace}",
+    }
+    folder = root / BUCKET
+
+    def keys(prefix):
+        return [str(path.relative_to(folder)) for path in (folder / prefix).rglob("*") if path.is_file()]
+
+    return Site(
+        settings, namespace, lambda key: (folder / key).read_bytes(), keys, broker_proxy, None, start, broker.url
+    )
+
+
+@pytest.fixture(params=["s3", "disk"])
+def site(request) -> Site:
+    """Either."""
+    return request.getfixturevalue(f"on_{request.param}")

@@ -5,10 +5,8 @@ import subprocess
 
 from tests.e2e.bus import bus
 from tests.e2e.media import BUCKET
-from tests.e2e.test_records import broker_proxy, cancel_by_command, endless_task, on_disk, short_task
+from tests.e2e.site import cancel_by_command, endless_task, short_task
 from tests.e2e.worker_process import COMMAND, environment
-
-__all__ = ["broker_proxy", "on_disk"]
 
 
 async def test_a_waiting_replay_is_cancelled_by_command(on_disk, broker):
