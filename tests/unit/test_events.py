@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.corpus.messages import message, snapshots
-from tests.unit.test_messages import GOOD_TRACE, NOW, parse, refused
+from tests.parsing import GOOD_TRACE, NOW, parse, refused
 from tests.unit.test_schemas import validator
 from worker.errors import TaskError
 from worker.media.plan import Warn

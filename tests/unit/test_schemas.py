@@ -7,7 +7,7 @@ import jsonschema
 import pytest
 
 from tests.corpus.messages import CASES, Case
-from tests.unit.test_messages import parse
+from tests.parsing import parse
 from worker.errors import TaskError
 from worker.messages.examples import EXAMPLE_TASKS
 from worker.messages.schema import UNSAYABLE, rules_markdown, write_schemas
