@@ -37,6 +37,13 @@ def frame_of(name, *planes, **tags):
     return frame
 
 
+def gray_frame(samples, **tags):
+    """A frame with this luma, full range, and no colour."""
+    height, width = samples.shape
+    chroma = np.full(((height + 1) // 2, (width + 1) // 2), 128, np.uint8)
+    return frame_of("yuv420p", samples.astype(np.uint8), chroma, chroma, color_range=2, **tags)
+
+
 def with_fields(frame, order):
     """Flag a frame as interlaced: `tff` or `bff`, the top or the bottom field first."""
     graph = Graph()
