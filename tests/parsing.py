@@ -12,6 +12,7 @@ from worker.settings import LimitSettings
 from worker.task import Task
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+GOOD_TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
 def parse(body: Any, **given_properties: Any) -> Task:
@@ -26,6 +27,3 @@ def refused(body: Any, **properties: Any) -> TaskError:
         parse(body, **properties)
     assert not caught.value.retryable
     return caught.value
-
-
-GOOD_TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
