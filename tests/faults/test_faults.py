@@ -14,7 +14,7 @@ from pamqp.commands import Basic
 
 from tests.e2e.media import BUCKET, task
 from tests.e2e.proxy import proxy
-from tests.integration.test_amqp import publish_bare
+from tests.integration.connected import publish_bare
 
 pytestmark = pytest.mark.timeout(300)
 

@@ -11,7 +11,7 @@ from pydantic import SecretStr
 
 from tests.e2e.proxy import proxy
 from tests.handler_world import BODY, World
-from tests.integration.test_amqp import RETRY, connected, raw_channel, ready, until
+from tests.integration.connected import RETRY, connected, raw_channel, ready, until
 from worker import service
 from worker.adapters import amqp_publish
 from worker.adapters.amqp import Broker

@@ -9,7 +9,7 @@ import pamqp.encode
 import pytest
 from pamqp.commands import Basic
 
-from tests.integration.test_amqp import (
+from tests.integration.connected import (
     connected,
     eventually,
     next_of,

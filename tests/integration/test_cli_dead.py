@@ -8,7 +8,7 @@ import pytest
 from pydantic import SecretStr
 
 from tests.e2e.proxy import proxy
-from tests.integration.test_amqp import connected, eventually, next_of, raw_channel, ready, until
+from tests.integration.connected import connected, eventually, next_of, raw_channel, ready, until
 from tests.integration.test_cli import call, environ, root
 from worker.ports import BrokerLostError
 
