@@ -4,7 +4,8 @@ import av
 import pytest
 
 from tests.formats import tally
-from tests.naive import Naive, decode_all, expect
+from tests.naive import Naive, decode_all
+from tests.naive_selection import expect
 from worker.errors import Code, TaskError
 from worker.media.capture import capture
 from worker.media.encode import encode
