@@ -65,7 +65,7 @@ docs: setup ## Write the generated tables in docs/
 PICTURES := $(addprefix tests/unit/test_,colour_files.py pixel_formats.py geometry_files.py orientation_files.py presentation.py transparency.py deinterlace.py cover.py real_covers.py)
 
 formats: setup ## Write docs/formats.md from a run of the exactness tests, with the shared media (ARGS='-m ""': the slow ones too)
-	@$(VENV_PYTHON) -m pytest --write-formats docs/formats.md tests/integration/test_real_media.py tests/integration/test_hls.py tests/unit/test_capture.py tests/unit/test_exactness.py tests/unit/test_layouts.py $(PICTURES) $(ARGS)
+	@$(VENV_PYTHON) -m pytest --write-formats docs/formats.md tests/integration/test_real_media.py tests/integration/hls tests/unit/test_capture.py tests/unit/test_exactness.py tests/unit/test_layouts.py $(PICTURES) $(ARGS)
 
 dashboards: setup ## Write the Grafana dashboard and the alerts for deploy/compose.yaml
 	@$(VENV_PYTHON) -m devkit.dashboard

@@ -18,6 +18,8 @@ from worker.task import Location
 
 FPS = 25
 SIZE = {"width": 320, "height": 180}
+PART = 24 * FPS  # the frames of each playlist that `make` writes
+PARTS = 4  # of the playlist `joined`
 
 
 class Recorder(LocalStore):
