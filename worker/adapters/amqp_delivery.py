@@ -2,17 +2,15 @@
 
 import logging
 import random
-import struct
 from collections.abc import Awaitable, Collection, Mapping
 from contextlib import suppress
 from datetime import datetime
 from typing import cast
 
-from aio_pika import DeliveryMode, Message
+from aio_pika import Message
 from aiormq.abc import DeliveredMessage
-from pamqp import encode
-from pamqp.common import FieldTable
 
+from worker.adapters.amqp_copy import copy_of
 from worker.adapters.amqp_publish import Publisher, broker_call
 from worker.adapters.amqp_refusal import EXPIRATION, refusal
 from worker.adapters.topology import Topology
@@ -23,10 +21,6 @@ from worker.ports import BrokerLostError
 SETTLE_S = 10
 CLOSE_S = 5
 PARK_CODE, PARK_REASON = "x-park-code", "x-park-reason"
-PARK_REASON_BYTES = 1024
-# What the broker writes into a message, or obeys in one: on a copy it would be untrue, or send it elsewhere.
-BROKER_HEADERS = ("x-death", "x-first-death-", "x-last-death-", "x-delivery-count", "x-acquired-count")
-ROUTING_HEADERS = ("CC", "BCC")
 
 log = logging.getLogger(__name__)
 
@@ -96,8 +90,7 @@ class AmqpDelivery:
 
         `run` is of which run it is told to be, where that is another than its own. Raises `BrokerLostError`.
         """
-        short = reason.encode()[:PARK_REASON_BYTES].decode(errors="ignore")
-        copy = self._copy({PARK_CODE: code, PARK_REASON: short} | ({RUN: run} if run else {}))
+        copy = self._copy({PARK_CODE: code, PARK_REASON: reason} | ({RUN: run} if run else {}))
         await self._publisher.publish_alone(self._names.dead, self._names.lane, copy)
 
     async def give_back(self) -> None:
@@ -132,37 +125,4 @@ class AmqpDelivery:
     def _copy(
         self, headers: Mapping[str, str | int], expiration_s: float | None = None, without: Collection[str] = ()
     ) -> Message:
-        kept = {
-            name: value for name, value in self.headers.items() if name not in without and _may_be_copied(name, value)
-        }
-        original = self._properties
-        return Message(
-            self.body,
-            headers=cast("FieldTable", {**kept, **headers}),
-            content_type=original.content_type,
-            content_encoding=original.content_encoding,
-            correlation_id=original.correlation_id,
-            reply_to=original.reply_to,
-            priority=original.priority,
-            type=original.message_type,
-            app_id=original.app_id,
-            timestamp=original.timestamp,
-            message_id=self._task_id,
-            expiration=expiration_s,
-            delivery_mode=DeliveryMode.PERSISTENT,
-        )
-
-
-def _may_be_copied(name: str, value: object) -> bool:
-    """Tell whether a header belongs on a copy: not the broker's own, and not what this client could read but not write.
-
-    A task must not become impossible to retry or park because of a header that nobody here looks at.
-    """
-    if name.startswith(BROKER_HEADERS) or name in ROUTING_HEADERS:
-        return False
-    try:
-        encode.field_table(cast("FieldTable", {name: value}))
-    except (TypeError, ValueError, OverflowError, RecursionError, struct.error):
-        log.warning("a header cannot be written again, so the copy goes without it: %r", name)
-        return False
-    return True
+        return copy_of(self._message, self._task_id, headers, expiration_s=expiration_s, without=without)

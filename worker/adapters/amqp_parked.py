@@ -16,11 +16,11 @@ from worker.adapters.amqp_delivery import CLOSE_S, PARK_CODE, PARK_REASON, AmqpD
 from worker.adapters.amqp_publish import Publisher, broker_call
 from worker.adapters.amqp_refusal import EXPIRATION
 from worker.adapters.topology import Topology
-from worker.messages.headers import ATTEMPT, CRASHES, ENDING, NAMESPACE, REPLAYED, RUN, count, trace
+from worker.messages.headers import ATTEMPT, CRASHES, ENDING, NAMESPACE, OUTAGES, REPLAYED, RUN, count, trace
 from worker.ports import BrokerLostError
 
 CALL_S = 10
-OF_ITS_RUN = (ATTEMPT, CRASHES, ENDING, PARK_CODE, PARK_REASON, EXPIRATION)
+OF_ITS_RUN = (ATTEMPT, CRASHES, OUTAGES, ENDING, PARK_CODE, PARK_REASON, EXPIRATION)
 
 
 class ParkedMessage(AmqpDelivery):

@@ -22,6 +22,15 @@ from aio_pika.abc import AbstractRobustChannel
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS, PublishError
 from aiormq import Channel
 from aiormq.abc import AbstractChannel, AbstractConnection
+from aiormq.exceptions import (
+    ChannelPreconditionFailed,
+    ConnectionCommandInvalid,
+    ConnectionFrameError,
+    ConnectionInternalError,
+    ConnectionNotImplemented,
+    ConnectionSyntaxError,
+    ConnectionUnexpectedFrame,
+)
 from pamqp.commands import Basic
 
 from worker.ports import BrokerLostError
@@ -31,10 +40,27 @@ BEST_EFFORT_S = 0.25
 CLOSE_S = 2
 REPAIR_S = 10
 LATE_SHARE = 0.25  # of the time that a publication has; then the broker counts as taking none
+REFUSALS = 3  # of one publication, and it is none that the broker will ever take
 FIRST_PAUSE_S = 0.2
 LONGEST_PAUSE_S = 10.0
 
+# A channel or connection that ends like this does so over what was sent on it, for example too large a message, and not
+# over an exchange that is not there, a right that is missing, or an operator who closes it.
+OVER_WHAT_WAS_SENT = (
+    ChannelPreconditionFailed,
+    ConnectionCommandInvalid,
+    ConnectionFrameError,
+    ConnectionInternalError,
+    ConnectionNotImplemented,
+    ConnectionSyntaxError,
+    ConnectionUnexpectedFrame,
+)
+
 log = logging.getLogger(__name__)
+
+
+class UnacceptableError(BrokerLostError):
+    """The broker does not take this message, however often it is sent; it takes others."""
 
 
 @dataclass(slots=True)
@@ -120,7 +146,8 @@ class Publisher:
 
     With `repair`, which is called before each further try of a publication that is `late`, the last late one of several
     goes on beyond the deadline: who publishes for a queue's sake gives back what is left over and takes nothing more
-    from there, so that this one finds out when publishing works again.
+    from there, so that this one finds out when publishing works again. Not so one over which the broker closes channel
+    or connection again and again: it would never be taken, and keep all others waiting.
     """
 
     def __init__(
@@ -165,10 +192,10 @@ class Publisher:
             self.counts.unconfirmed += 1
 
     async def _persist(self, attempt: Callable[[], Awaitable[None]]) -> None:
-        began, late = perf_counter(), 0
+        began, late, refusals = perf_counter(), 0, 0
 
         async def bounded(left_s: float) -> None:
-            nonlocal late
+            nonlocal late, refusals
             if late and self.repair:
                 with suppress(BrokerLostError):  # then the try tells what is wrong
                     async with broker_call(REPAIR_S):
@@ -182,18 +209,21 @@ class Publisher:
             except BrokerLostError as error:
                 self.counts.tries_failed += 1
                 self.counts.returned += isinstance(error.__cause__, PublishError)
+                refusals += isinstance(error.__cause__, OVER_WHAT_WAS_SENT)
+                if refusals == REFUSALS:
+                    raise UnacceptableError(f"refused {refusals} times: {error}") from error.__cause__
                 if not late and perf_counter() - began > self._deadline_s * LATE_SHARE:
                     late = 1
                     self.late += 1
                 raise
 
         try:
-            await persist(bounded, self._deadline_s)
+            await persist(bounded, self._deadline_s, (UnacceptableError,))
         except BrokerLostError as error:
-            if self.repair is None or self.late > late:
+            if self.repair is None or self.late > late or isinstance(error, UnacceptableError):
                 raise
             log.warning("the broker takes no publications, so this one is tried until it does: %s", error)
-            await persist(bounded, math.inf)
+            await persist(bounded, math.inf, (UnacceptableError,))
         finally:
             self.late -= late
 

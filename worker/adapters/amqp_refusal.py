@@ -14,6 +14,7 @@ from worker.errors import Code, TaskError
 
 EXPIRATION = "x-expiration"  # on a retry: what the publisher set, since the property holds the delay then
 MAX_EXPIRATION_DIGITS = 12
+REASON_CHARS = 40
 
 
 def refusal(message: DeliveredMessage, names: Topology, now: datetime | None = None) -> TaskError | None:
@@ -46,7 +47,9 @@ def _dropped(headers: Mapping[str, object], names: Topology) -> TaskError:
             )
         case "rejected":
             return TaskError(Code.INTERNAL_ERROR, "a consumer that is none of our workers rejected the task")
-    return TaskError(Code.INTERNAL_ERROR, f"the broker dropped the task for a reason unknown here: {reason!r}")
+    return TaskError(
+        Code.INTERNAL_ERROR, f"the broker dropped the task for a reason unknown here: {str(reason)[:REASON_CHARS]!r}"
+    )
 
 
 def _allowed(allowed_s: float | None) -> str:

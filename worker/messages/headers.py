@@ -14,6 +14,7 @@ from worker.errors import Code, TaskError
 ATTEMPT, CRASHES, CREATED, RUN, REPLAYED = "x-attempt", "x-crashes", "x-created", "x-run", "x-replayed"
 ENDING, OUTAGES = "x-ending", "x-outages"
 TRACEPARENT, TRACESTATE = "traceparent", "tracestate"
+OF_THE_TASK = (ATTEMPT, CRASHES, CREATED, RUN, REPLAYED, ENDING, OUTAGES, TRACEPARENT, TRACESTATE)
 NAMESPACE = uuid.UUID("0d0e1b1c-8d3f-5c0a-9a55-6a4b5a1f7c2e")
 MAX_COUNT = 1000
 
