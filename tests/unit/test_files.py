@@ -1,6 +1,7 @@
 """The local store: what it refuses to follow, and that nothing partial is left or seen."""
 
 import asyncio
+import errno
 import os
 import resource
 import shutil
@@ -63,6 +64,16 @@ async def test_check_says_when_the_root_cannot_be_used(tmp_path):
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(TaskError, match=r"root .*file cannot be used"):
         await LocalStore(tmp_path / "file").check()
+
+
+async def test_check_says_when_the_disk_cannot_be_asked(root, monkeypatch):
+    def fails(path):
+        raise OSError(errno.EIO, "Input/output error", str(path))
+
+    monkeypatch.setattr(os, "statvfs", fails)
+    with pytest.raises(TaskError, match=r"root .*buckets cannot be used: .*Input/output error") as caught:
+        await LocalStore(root).check()
+    assert (caught.value.code, caught.value.retryable) == (Code.STORAGE_UNAVAILABLE, True)
 
 
 def special_files(bucket):

@@ -1,8 +1,8 @@
 """Objects as files: a directory of buckets on the local disk. `file://`, `oss://` and `s3://` all mean it.
 
-Owns the walk from the root to a file, which follows no symbolic link, and the atomic replacement of files. An object's
-tag is its modification time, size and inode, so telling it reads nothing; a replaced file has another inode. It makes
-few system calls: each lets other threads run, and to come back costs more than the call.
+Owns the atomic replacement of files. An object's tag is its modification time, size and inode, so telling it reads
+nothing; a replaced file has another inode. It makes few system calls: each lets other threads run, and to come back
+costs more than the call.
 """
 
 import asyncio
@@ -10,12 +10,20 @@ import errno
 import fcntl
 import os
 import secrets
-import stat
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 
+from worker.adapters.files_walk import (
+    directory_of,
+    errors_of_root,
+    opened_root,
+    refuse_special,
+    regular_file,
+    tag_from,
+    tag_of,
+)
 from worker.errors import Code, TaskError
 from worker.ports import ObjectInfo
 from worker.stores import AllowedBuckets, OnRequest, observed, unobserved
@@ -25,7 +33,6 @@ from worker.task import Location
 PARTIAL_PREFIX = ".partial-"
 FULL_BYTES = 2**20
 
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _CODES = {
     errno.ENOENT: Code.RESOURCE_NOT_FOUND,
     errno.ENOTDIR: Code.RESOURCE_NOT_FOUND,
@@ -98,18 +105,19 @@ class LocalStore:
             return stored
 
     def _check(self) -> None:
-        os.close(_opened(self._root))
-        disk = os.statvfs(self._root)
+        os.close(opened_root(self._root))
+        with errors_of_root(self._root):
+            disk = os.statvfs(self._root)
         if disk.f_bavail * disk.f_frsize < FULL_BYTES:
             raise TaskError(Code.STORAGE_UNAVAILABLE, f"the disk of {self._root} is full", retryable=True)
 
     def _visit(self, location: Location, offset: int, size: int, etag: str = "") -> ObjectInfo:
         """Look at a file and read a range of it; it must have `etag`, if that is given, and keep it."""
-        with _errors_of(self._root, location), _regular_file(self._root, location) as (file, status):
-            etag = etag or _tag(status)
+        with _errors_of(self._root, location), regular_file(self._root, location) as (file, status):
+            etag = etag or tag_from(status)
             data = os.pread(file, size, offset) if size else b""
             # Looked at after reading, it also tells of a change while reading.
-            if size and _tag(os.fstat(file)) != etag:
+            if size and tag_from(os.fstat(file)) != etag:
                 raise TaskError(
                     Code.STORAGE_UNAVAILABLE, f"{location} was changed while being read: try again", retryable=True
                 )
@@ -118,16 +126,16 @@ class LocalStore:
     def _write(self, location: Location, data: bytes) -> str:
         with (
             _errors_of(self._root, location, _WRITE_CODES),
-            _directory_of(self._root, location, create=True) as directory,
+            directory_of(self._root, location, create=True) as directory,
         ):
             name = location.key.rpartition("/")[2]
-            _refuse_special(directory, name)
+            refuse_special(directory, name)
             return _replace(directory, next(self._partials), name, data)
 
     def _write_if(self, location: Location, data: bytes, etag: str | None) -> bool:
         with (
             _errors_of(self._root, location, _WRITE_CODES),
-            _directory_of(self._root, location, create=True) as directory,
+            directory_of(self._root, location, create=True) as directory,
         ):
             name = location.key.rpartition("/")[2]
             if etag is None:
@@ -136,20 +144,10 @@ class LocalStore:
                     return True
                 return False
             fcntl.flock(directory, fcntl.LOCK_EX)  # among those who replace; let go when the directory is closed
-            if _tag_of(directory, name) != etag:
+            if tag_of(directory, name) != etag:
                 return False
             _replace(directory, next(self._partials), name, data)
             return True
-
-
-def _opened(root: Path) -> int:
-    """Open the root, which is never made here: a disk that is not mounted must not become a directory."""
-    try:
-        return os.open(root, _DIRECTORY)
-    except OSError as error:
-        raise TaskError(
-            Code.STORAGE_UNAVAILABLE, f"the store's root {root} cannot be used: {error}", retryable=True
-        ) from error
 
 
 def _check_no_partial(location: Location) -> None:
@@ -158,95 +156,6 @@ def _check_no_partial(location: Location) -> None:
             Code.INVALID_ARGUMENT,
             f"the key {location.key!r} has a segment that begins with {PARTIAL_PREFIX!r}, which unfinished files do",
         )
-
-
-def _tag(status: os.stat_result) -> str:
-    return f"{status.st_mtime_ns:x}-{status.st_size:x}-{status.st_ino:x}"
-
-
-@contextmanager
-def _regular_file(root: Path, location: Location) -> Iterator[tuple[int, os.stat_result]]:
-    """Open the file of `location`, and look at it.
-
-    O_NONBLOCK, since opening a pipe would otherwise wait for its writer.
-    """
-    with _directory_of(root, location, create=False) as directory:
-        name = location.key.rpartition("/")[2]
-        file = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
-    try:
-        status = os.fstat(file)
-        _refuse_unless_regular(status.st_mode)
-        yield file, status
-    finally:
-        os.close(file)
-
-
-@contextmanager
-def _directory_of(root: Path, location: Location, *, create: bool) -> Iterator[int]:
-    """Open the directory that holds the key, walking down from the bucket."""
-    directory = _bucket(root, location.bucket, create=create)
-    try:
-        for name in location.key.split("/")[:-1]:
-            child = _enter(name, directory, create=create)
-            os.close(directory)
-            directory = child
-        yield directory
-    finally:
-        os.close(directory)
-
-
-def _bucket(root: Path, name: str, *, create: bool) -> int:
-    """Open a bucket by its path, which is one step. Only if that fails, the root tells why or where to make it."""
-    try:
-        return os.open(root / name, _DIRECTORY | os.O_NOFOLLOW)
-    except OSError:
-        directory = _opened(root)
-        try:
-            return _enter(name, directory, create=create)
-        finally:
-            os.close(directory)
-
-
-def _enter(name: str, parent: int, *, create: bool) -> int:
-    try:
-        return os.open(name, _DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
-    except FileNotFoundError:
-        if not create:
-            raise
-        _make_directory(name, parent)
-        return _enter(name, parent, create=False)
-    except NotADirectoryError:
-        # Linux says the same of files and of links to directories.
-        if stat.S_ISLNK(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode):
-            raise OSError(errno.ELOOP, f"{name!r} is a symbolic link") from None
-        raise
-
-
-def _make_directory(name: str, parent: int) -> None:
-    with suppress(FileExistsError):
-        os.mkdir(name, dir_fd=parent)
-    os.fsync(parent)
-
-
-def _refuse_special(directory: int, name: str) -> None:
-    """Raise unless `name` is free or an ordinary file: renaming would replace a link or a pipe."""
-    with suppress(FileNotFoundError):
-        _refuse_unless_regular(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode)
-
-
-def _refuse_unless_regular(mode: int) -> None:
-    if stat.S_ISDIR(mode):
-        raise IsADirectoryError(errno.EISDIR, "it is a directory")
-    if not stat.S_ISREG(mode):
-        raise PermissionError(errno.EACCES, "it is a link, pipe, socket or device, not a file")
-
-
-def _tag_of(directory: int, name: str) -> str:
-    """Tell the tag of a file by its name; empty if there is none."""
-    try:
-        return _tag(os.stat(name, dir_fd=directory, follow_symlinks=False))
-    except FileNotFoundError:
-        return ""
 
 
 def _publish(directory: int, partial: str, name: str) -> None:
@@ -275,7 +184,7 @@ def _replace(
             while view:
                 view = view[os.write(descriptor, view) :]
             os.fsync(descriptor)
-            tag = _tag(os.fstat(descriptor))
+            tag = tag_from(os.fstat(descriptor))
         finally:
             os.close(descriptor)
         publish(directory, partial, name)
