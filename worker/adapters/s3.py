@@ -24,6 +24,7 @@ from worker.task import Location
 # Parts of one object under way at once; the settings bound all requests together.
 PARTS_AT_ONCE = 4
 CONNECT_TIMEOUT_S = 10
+ABORT_S = 0.5  # a canceled task stops within a second, and its drain or second SIGTERM waits no longer
 
 _PARTIAL_CONTENT = 206
 _PAST_THE_END = 416
@@ -205,12 +206,12 @@ class S3Store:
         return [task.result() for task in tasks]
 
     async def _abort(self, location: Location, names: dict[str, str]) -> None:
-        """Give an upload up. A failure of this is only reported: what went wrong before it matters more.
+        """Give an upload up, within a moment. A failure of this is only reported: what went wrong before matters more.
 
         The bucket's lifecycle rule removes what then stays behind, invisibly.
         """
-        with suppress(TaskError):
-            async with self._request("abort_upload", location):
+        with suppress(TaskError, TimeoutError):
+            async with asyncio.timeout(ABORT_S), self._request("abort_upload", location):
                 await self._client.abort_multipart_upload(**names)
 
 

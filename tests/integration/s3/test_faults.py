@@ -134,6 +134,20 @@ async def test_a_cancelled_upload_is_removed(store, proxy, place, server):
     await refused(store.stat(new), Code.RESOURCE_NOT_FOUND, retryable=False)
 
 
+async def test_a_cancelled_upload_does_not_wait_for_a_store_that_fell_silent(server, proxy, place):
+    reports = []
+    async with opened(server, proxy.endpoint, on_request=lambda op, *rest: reports.append((op, rest[-1]))) as store:
+        proxy.faults.extend([("PUT", "stall"), ("DELETE", "stall")])
+        writing = asyncio.create_task(store.write(place, bytes(12 * MIB), ""))
+        await proxy.wait_for("PUT")
+        writing.cancel()
+        async with asyncio.timeout(store._deadline_s / 2):  # that of each request; a moment is enough
+            with pytest.raises(asyncio.CancelledError):
+                await writing
+    assert proxy.requests.count("DELETE") == 1
+    assert ("abort_upload", "Canceled") in reports
+
+
 async def test_a_failure_to_abort_does_not_hide_the_failure_before_it(server, proxy, place):
     reports = []
     async with opened(server, proxy.endpoint, on_request=lambda op, *rest: reports.append((op, rest[-1]))) as store:
