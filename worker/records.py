@@ -221,8 +221,10 @@ class NoRecords:
         return Found(CancelRequest(task.id), "") if canceled else None
 
     async def commit(self, task: Task, record: Record, found: Found | None, describe: Describe) -> Record:
-        """Remember that the task ended."""
+        """Remember that the task ended; a request that came too late for its first run is forgotten with it."""
         del found, describe
+        if record.status != "Canceled" and not task.run:
+            self._canceled.pop(task.id, None)
         self._remember(self._ended, task.id)
         return record
 

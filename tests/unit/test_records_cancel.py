@@ -141,6 +141,20 @@ async def test_the_drain_is_no_request_to_cancel():
     assert (delivery.settled, world.statuses, world.objects) == ("", ["Running"], [])
 
 
+async def test_without_records_a_request_that_comes_while_the_task_ends_is_too_late():
+    class HearsLate(NoRecords):
+        async def commit(self, *args):
+            await world.handler.cancel("task-1")
+            return await super().commit(*args)
+
+    world = World(records=HearsLate())
+    await world.do()
+    first = world.broker.events[-1]
+    await world.do()  # the acknowledgement was lost
+    assert world.statuses == ["Running", "Succeeded"] * 2
+    assert json.loads(world.broker.events[-1].body)["id"] == json.loads(first.body)["id"]
+
+
 async def test_without_records_requests_are_forgotten_in_time_and_when_there_are_too_many():
     moment = 0.0
     records = NoRecords(lambda: moment)
