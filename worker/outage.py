@@ -97,6 +97,9 @@ class StoreOutages:
             problem = f"no answer within {ANSWER_S:g} s"
         except TaskError as error:
             problem = error.message
+        except Exception as error:  # who asks again and again must go on, and tasks must not come back at once
+            log.exception("unexpected error while asking the store")
+            problem = f"unexpected {type(error).__name__}"
         else:
             return ""
         self._last_s = monotonic()

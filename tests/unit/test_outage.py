@@ -114,6 +114,22 @@ async def test_a_store_that_does_not_answer_is_out_of_reach(monkeypatch):
         assert await outages.explains(monotonic())
 
 
+async def test_a_bug_in_asking_the_store_is_an_outage_until_it_is_over(caplog):
+    """A task must not go back at once for it, nor the pause end, nor the asking."""
+    store, paused = Store(ZeroDivisionError()), asyncio.Event()
+    async with StoreOutages(store.check, paused) as outages:
+        world = World(outages=outages)
+        world.fail("write", "x-2.jpg", DOWN)
+        delivery = await world.do()
+        await asked_again(store, 2)
+        assert (paused.is_set(), outages.active) == (True, True)
+        store.error = None
+        await asyncio.wait({outages._probing})
+        assert not paused.is_set()
+    assert (delivery.settled, len(world.broker.retried)) == ("acked", 1)
+    assert "unexpected error while asking the store" in caplog.text
+
+
 async def test_many_failures_at_once_begin_one_outage():
     store, paused = Store(DOWN), asyncio.Event()
     async with StoreOutages(store.check, paused) as outages:
