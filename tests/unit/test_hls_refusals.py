@@ -2,12 +2,13 @@
 
 import asyncio
 
+import m3u8
 import pytest
 
 from tests.fakes import MemoryStore, StoredObject
 from tests.hls_world import PLACE, PLAIN, SEGMENTS, World, everything, keyed, media, refusal, segments
 from worker.adapters.hls import open_source
-from worker.adapters.hls_playlist import MAX_BYTES, MAX_SEGMENTS
+from worker.adapters.hls_playlist import MAX_BYTES, MAX_LINE_BYTES, MAX_SEGMENTS
 from worker.errors import Code, TaskError
 from worker.settings import MIB
 from worker.task import Location
@@ -40,7 +41,7 @@ async def test_what_lies_elsewhere_is_refused_by_name_and_nothing_is_read(playli
 
 
 @pytest.mark.parametrize(
-    "uri", ["a\\..\\b.ts", "%00.ts", "%252e%252e/secret.ts", "a//b.ts", "?only=query", "x" * 2_000_000]
+    "uri", ["a\\..\\b.ts", "%00.ts", "%252e%252e/secret.ts", "a//b.ts", "?only=query", "x" * 10_000]
 )
 async def test_addresses_that_no_key_can_have_reach_no_object(uri):
     world = World(media(*segments(uri)), {"secret.ts": b"secret"})
@@ -84,6 +85,11 @@ MASTER = media("#EXT-X-STREAM-INF:BANDWIDTH=1", "next.m3u8", end="")
         (media(*segments("0.ts"), end=""), {}, Code.INVALID_ARGUMENT, "#EXT-X-ENDLIST"),
         (media("#EXT-X-I-FRAMES-ONLY", *segments("0.ts")), {}, Code.UNSUPPORTED_MEDIA, "fast winding"),
         (media(*segments("0.ts") * (MAX_SEGMENTS + 1)), {}, Code.LIMIT_EXCEEDED, "more than 50000 segments"),
+        (media(*["0.ts"] * (MAX_SEGMENTS + 1)), {}, Code.LIMIT_EXCEEDED, "more than 50000 addresses"),
+        (media(*["#EXT-X-MAP:A=1"] * (MAX_SEGMENTS + 1)), {}, Code.LIMIT_EXCEEDED, "more than 50000 #EXT-X-MAP"),
+        (media(*["#EXT-X-BYTERANGE:1"] * (MAX_SEGMENTS + 1)), {}, Code.LIMIT_EXCEEDED, "50000 #EXT-X-BYTERANGE"),
+        (media("#EXT-X-KEY:" + "a" * MAX_LINE_BYTES), {}, Code.LIMIT_EXCEEDED, "a line of 16396 bytes; at most 16384"),
+        (media(*segments("%41" * MAX_LINE_BYTES)), {}, Code.LIMIT_EXCEEDED, "a line of 49153 bytes"),
         (b"#EXTM3U\n" + b"#\n" * (MAX_BYTES // 2), {}, Code.LIMIT_EXCEEDED, "at most 4194304"),
         (b"#EXTM3U\n\xff\xfe", {}, Code.CORRUPT_MEDIA, "UnicodeDecodeError"),
         (media("#EXTINF:nan,", "0.ts"), {}, Code.CORRUPT_MEDIA, "nan s"),
@@ -122,7 +128,23 @@ async def test_what_the_segments_add_up_to_is_limited():
 
 
 async def test_an_endless_list_of_keys_is_read_in_no_time():
-    lines = [f'#EXT-X-KEY:METHOD=AES-128,URI="{n}"' for n in range(60_000)]
+    lines = [f'#EXT-X-KEY:METHOD=AES-128,URI="{n}"' for n in range(MAX_SEGMENTS - 1)]
     world = World(media(*lines, "#EXT-X-KEY:METHOD=NONE", *segments("0.ts")))
     async with asyncio.timeout(20):
         assert await everything(world) == [SEGMENTS["show/0.ts"]]
+
+
+async def test_of_what_does_not_matter_the_library_sees_nothing(monkeypatch):
+    """It takes seconds for a million lines, also for those that it ignores."""
+    shown = []
+    parse = m3u8.parse
+
+    def watched(text, **options):
+        shown.append(text)
+        return parse(text, **options)
+
+    monkeypatch.setattr(m3u8, "parse", watched)
+    noise = ["", "# " + "x" * MAX_LINE_BYTES, "#EXT-X-DATERANGE:" + "x" * MAX_LINE_BYTES, *["#", ""] * MAX_SEGMENTS]
+    world = World(media(*noise, "#EXTINF:4,so\u2028not.ts", "  0.ts\r", *noise))
+    assert await everything(world) == [SEGMENTS["show/0.ts"]]
+    assert shown == ["#EXTINF:4,so\n0.ts\n#EXT-X-ENDLIST"]

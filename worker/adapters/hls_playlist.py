@@ -6,8 +6,11 @@ playlist that the task names; its numbers must make sense. Knows no caches and n
 
 import math
 import re
+from codecs import BOM_UTF8
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from io import BytesIO
 from posixpath import dirname
 from typing import Any
 from urllib.parse import unquote
@@ -18,9 +21,11 @@ from worker.task import Location
 
 MARK = b"#EXTM3U"
 MAX_BYTES = 4 * 2**20
-MAX_SEGMENTS = 50_000
+MAX_LINE_BYTES = 2**14  # of those that matter; the library takes 140 times as much memory for one
+MAX_SEGMENTS = 50_000  # and of any other tag, and of addresses
 MAX_SEGMENT_S = 86_400
 IV_BYTES = 16
+MAX_TAG_BYTES = 32
 
 # All that matters here. Of the others the library would refuse some that are merely odd, dates for instance.
 _TAGS = frozenset({
@@ -70,10 +75,8 @@ def read_playlist(data: bytes, playlist: Location, root: str) -> Location | tupl
     """
     import m3u8  # noqa: PLC0415 - takes long to import, and most sources are no playlists
 
-    if data.count(b"#EXTINF") > MAX_SEGMENTS:
-        raise TaskError(Code.LIMIT_EXCEEDED, f"{playlist}: the playlist has more than {MAX_SEGMENTS} segments")
     try:
-        content = m3u8.parse(data.decode("utf-8-sig"), custom_tags_parser=_watch_tags)
+        content = m3u8.parse("\n".join(_lines(data, playlist)), custom_tags_parser=_watch_tags)
         if content["playlists"]:
             return _resolved(_best_variant(content), playlist, root)
         return _Reading(content, playlist, root).segments()
@@ -82,14 +85,33 @@ def read_playlist(data: bytes, playlist: Location, root: str) -> Location | tupl
         raise TaskError(Code.CORRUPT_MEDIA, message) from error
 
 
+def _lines(data: bytes, playlist: Location) -> Iterator[str]:
+    """Yield the lines that matter, as far as a bounded cost goes: the library takes its time for empty ones too."""
+    counts: Counter[str] = Counter()
+    for raw in BytesIO(data.removeprefix(BOM_UTF8).replace(b"\r", b"\n")):
+        text = raw.lstrip()
+        tag = text[:MAX_TAG_BYTES].split(b":", 1)[0].rstrip().decode(errors="replace") if text[:1] == b"#" else ""
+        if not text or (tag and tag not in _TAGS):
+            continue
+        if len(text) > MAX_LINE_BYTES:
+            message = f"{playlist}: the playlist has a line of {len(text)} bytes; at most {MAX_LINE_BYTES} are allowed"
+            raise TaskError(Code.LIMIT_EXCEEDED, message)
+        counts[tag] += 1
+        if counts[tag] > MAX_SEGMENTS:
+            what = "segments" if tag == "#EXTINF" else tag or "addresses"
+            raise TaskError(Code.LIMIT_EXCEEDED, f"{playlist}: the playlist has more than {MAX_SEGMENTS} {what}")
+        line = text.decode().strip()
+        yield from line.splitlines()[:1]  # the library ends lines at characters too that a title may have
+
+
 def _watch_tags(line: str, _number: int, data: dict[str, Any], state: dict[str, Any]) -> bool:
-    """Tell the library to ignore a tag, and note the key that holds for each `EXT-X-MAP`, which it forgets."""
+    """Note the key that holds for each `EXT-X-MAP`, which the library forgets; tells it to go on with the line."""
     tag = line.split(":", 1)[0]
     if tag == "#EXT-X-KEY":
         data["keys"].clear()  # the library searches them at each key, which a long list makes take minutes
     elif tag == "#EXT-X-MAP":
         data.setdefault("map_keys", []).append(state["current_key"])
-    return tag not in _TAGS
+    return False
 
 
 def _best_variant(content: dict[str, Any]) -> str:
