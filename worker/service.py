@@ -158,14 +158,8 @@ async def _records(settings: Settings, stack: AsyncExitStack, on_request: OnRequ
 
 @asynccontextmanager
 async def _obeying(broker: Broker, handler: Handler) -> AsyncIterator[None]:
-    """Let the handler hear requests to cancel, if the broker lets us listen: tasks are done without that too."""
-    async with AsyncExitStack() as listening:
-        try:
-            commands = await listening.enter_async_context(broker.commands())
-        except BrokerLostError as error:
-            log.warning("requests to cancel are not heard here", error=str(error))
-            yield
-            return
+    """Let the handler hear requests to cancel."""
+    async with broker.commands() as commands:
         obeying = asyncio.create_task(obey(commands, handler.cancel))
         try:
             yield

@@ -241,10 +241,10 @@ class Broker:
 
     @asynccontextmanager
     async def commands(self) -> AsyncIterator[AsyncIterator[tuple[str, bytes]]]:
-        """Listen to what is said to all workers, from now on."""
-        limit_s = self._settings.publish_timeout_s
-        control = self.topology.control
-        async with listening(self._connections[0], control, ("",), limit_s, COMMANDS_WAITING) as commands:
+        """Listen to what is said to all workers, as soon as the broker lets us: tasks are done without that too."""
+        limit_s, control = self._settings.publish_timeout_s, self.topology.control
+        connection = self._connections[0]
+        async with listening(connection, control, ("",), limit_s, COMMANDS_WAITING, at_once=False) as commands:
             yield commands
 
     async def command(self, body: bytes) -> None:

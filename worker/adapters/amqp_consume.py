@@ -57,6 +57,8 @@ class Consumer:
         self._underlay: Channel | None = None
         self._tag = ""
         self._watch: list[asyncio.Task[None]] = []
+        # Held while the broker is asked for something: what is cancelled then closes the channel (aiormq).
+        self._asking = asyncio.Lock()
 
     @classmethod
     async def open(cls, connection: RobustConnection, order: Order, prefetch: int, restore: Restore) -> "Consumer":
@@ -75,12 +77,13 @@ class Consumer:
     async def _register(self) -> None:
         # RabbitMQ 4.3 takes the limit from here; older ones ignore it and have one limit for all.
         arguments: FieldTable = {"x-consumer-timeout": int(self._order.consumer_timeout_s * 1000)}
-        async with broker_call(CALL_S):
-            await self._channel.ready()
-            underlay = cast("Channel", await self._channel.get_underlay_channel())
-            # One that gets no answer closes its channel (aiormq), and with it a registration that came about after all.
-            answer = await underlay.basic_consume(self._order.queue, self._receive, arguments=arguments)
-        self._underlay, self._tag = underlay, answer.consumer_tag or ""
+        async with self._asking:
+            async with broker_call(CALL_S):
+                await self._channel.ready()
+                underlay = cast("Channel", await self._channel.get_underlay_channel())
+                # One that gets no answer closes its channel, and with it a registration that came about after all.
+                answer = await underlay.basic_consume(self._order.queue, self._receive, arguments=arguments)
+            self._underlay, self._tag = underlay, answer.consumer_tag or ""
 
     async def _receive(self, message: DeliveredMessage) -> None:
         self._order.inbox.put_nowait(self._order.wrap(message))
@@ -108,9 +111,10 @@ class Consumer:
 
     async def _cancel(self) -> None:
         """Ask the broker for no more messages. Raises `BrokerLostError`: a lost connection sends none either."""
-        if self._underlay is not None:
-            async with broker_call(CALL_S):
-                await self._underlay.basic_cancel(self._tag)
+        async with self._asking:
+            if self._underlay is not None:
+                async with broker_call(CALL_S):
+                    await self._underlay.basic_cancel(self._tag)
 
     @property
     def registered(self) -> bool:
@@ -119,8 +123,9 @@ class Consumer:
         return below is not None and not below.is_closed and self._tag in below.consumers
 
     async def stop(self) -> None:
-        """Ask the broker for no more messages."""
-        self.close()
+        """Ask the broker for no more messages. What came can still be settled."""
+        async with self._asking:
+            self.close()
         with suppress(BrokerLostError):
             await self._cancel()
 

@@ -22,6 +22,7 @@ from worker.ports import BrokerLostError
 
 CLOSE_S = 5
 WATCH_S = 1.0
+LONGEST_PAUSE_S = 60.0
 WAITING_MESSAGES = 100_000
 
 log = logging.getLogger(__name__)
@@ -36,7 +37,7 @@ class _Listener:
         self._patterns = patterns
         self._limit_s = limit_s
         self._waiting = waiting
-        self._channel: Channel
+        self._channel: Channel | None = None
         self._overflowed = False
         self._inbox: asyncio.Queue[tuple[str, bytes]] = asyncio.Queue(waiting)
 
@@ -54,17 +55,24 @@ class _Listener:
         self._channel = channel
 
     async def keep_listening(self) -> None:
-        """Look every second whether the channel is there: it goes with its connection, or by the broker's word."""
+        """Look every second whether the channel is there: it goes with its connection, or by the broker's word.
+
+        On a connection that is there, refusals are asked about at growing intervals: they may be meant.
+        """
+        pause_s = WATCH_S
         while True:
-            await asyncio.sleep(WATCH_S)
-            if not self._channel.is_closed and self._channel.consumers:
+            await asyncio.sleep(pause_s)
+            if self._channel is not None and not self._channel.is_closed and self._channel.consumers:
                 continue
+            await self.close()
+            await self._connection.ready()
             try:
-                await self.close()
                 await self.listen()
             except BrokerLostError as error:
-                log.warning("not listening to %s: %s", self._exchange, error)
+                pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
+                log.warning("not listening to %s, trying again in %.0f s: %s", self._exchange, pause_s, error)
             else:
+                pause_s = WATCH_S
                 log.warning("listening to %s again", self._exchange)
 
     async def _receive(self, message: DeliveredMessage) -> None:
@@ -80,9 +88,11 @@ class _Listener:
             yield await self._inbox.get()
 
     async def close(self) -> None:
-        with suppress(BrokerLostError):  # then the queue is gone already
-            async with broker_call(CLOSE_S):
-                await self._channel.close()
+        channel, self._channel = self._channel, None
+        if channel is not None:
+            with suppress(BrokerLostError):  # then the queue is gone already
+                async with broker_call(CLOSE_S):
+                    await channel.close()
 
 
 @asynccontextmanager
@@ -92,14 +102,21 @@ async def listening(
     patterns: tuple[str, ...],
     limit_s: float,
     waiting: int = WAITING_MESSAGES,
+    *,
+    at_once: bool = True,
 ) -> AsyncIterator[AsyncIterator[tuple[str, bytes]]]:
     """Give an iterator of the routing keys and bodies of what is published to `exchange` with one of these keys.
 
     At most `waiting` of them wait to be taken. It goes on with another queue when a lost connection is back. Raises
-    `BrokerLostError` if that takes longer than `limit_s` seconds now.
+    `BrokerLostError` if it cannot begin within `limit_s` seconds; if that need not be `at_once`, it begins when it can.
     """
     listener = _Listener(connection, exchange, patterns, limit_s, waiting)
-    await listener.listen()
+    try:
+        await listener.listen()
+    except BrokerLostError as error:
+        if at_once:
+            raise
+        log.warning("not listening to %s yet: %s", exchange, error)
     keeping = asyncio.create_task(listener.keep_listening())
     try:
         yield listener.heard()
