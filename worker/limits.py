@@ -29,7 +29,8 @@ def json_list(example: str) -> Callable[[object], object]:
     return read
 
 
-_Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(json_list('["h264", "hevc", "av1"]'))]
+_Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")]
+_Names = Annotated[tuple[_Name, ...], NoDecode, BeforeValidator(json_list('["h264", "hevc", "av1"]'))]
 
 
 class Section(BaseModel):

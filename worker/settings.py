@@ -5,12 +5,12 @@
 What a task may cost is in `worker.limits`. The table in `docs/settings.md` is generated from both.
 """
 
-import re
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Literal, Self
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, FilePath, SecretStr, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
 from pydantic_core import PydanticCustomError
 from pydantic_settings import (
     BaseSettings,
@@ -20,6 +20,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from worker.addresses import AmqpUrl, EndpointUrl, PemFile, Places, check_tls
 from worker.limits import MIB, LimitSettings, Pool, Section, json_list
 
 __all__ = [
@@ -30,77 +31,34 @@ STORE_WAITS = 3  # in one attempt: to find the source, for the last images, and 
 PUBLICATIONS = 3  # of one attempt: that it started, how it ended, and the copy of its message
 RECORD_WAITS = 2  # in one attempt: to look for a record, and to write it
 SPARE_S = 60
+LONGEST_DELAY_S = (2**32 - 1) // 1000  # RabbitMQ counts a message's time in so many milliseconds at most
 
 
-def _is_url(value: str, schemes: tuple[str, ...]) -> bool:
-    try:
-        url = urlsplit(value)
-        return url.scheme in schemes and bool(url.hostname) and url.port != 0
-    except ValueError:  # a port that is no number, a half IPv6 address
-        return False
+def _rising(delays: tuple[int, ...]) -> tuple[int, ...]:
+    if any(later <= earlier for earlier, later in pairwise(delays)):
+        raise PydanticCustomError("delays", "should rise from delay to delay, such as [5, 30, 120]")
+    return delays
 
 
-def _amqp_url(value: SecretStr) -> SecretStr:
-    if not _is_url(value.get_secret_value(), ("amqp", "amqps")):  # not shown: it holds a password
-        raise PydanticCustomError("url", "should be like amqp://user:password@host:5672/vhost, or amqps://")
-    if options := _TLS_OPTIONS & parse_qs(urlsplit(value.get_secret_value()).query).keys():
-        raise PydanticCustomError(
-            "url", "should not say {options}: AMQP__CA_FILE, AMQP__CERT_FILE and AMQP__KEY_FILE name files for TLS, "
-            "and what they say is always verified", {"options": ", ".join(sorted(options))},
-        )  # fmt: skip
-    return value
-
-
-def _endpoint_url(value: str) -> str:
-    if value and not _is_url(value, ("http", "https")):
-        raise PydanticCustomError("url", "should be like https://host:port, or empty for AWS")
-    return value
-
-
-def _check_tls(files: tuple[Path | None, Path | None, Path | None], *, encrypted: bool, url: str, scheme: str) -> None:
-    """Refuse files for TLS that cannot be used, and those that would be without effect."""
-    if files == (None, None, None):
-        return
-    if not encrypted:
-        raise PydanticCustomError("tls", "files for TLS are without effect: {url} is not {scheme}://…", {
-            "url": url, "scheme": scheme,
-        })  # fmt: skip
-    from worker.tls import client_context  # noqa: PLC0415 - most have no such files, and it takes long to import
-
-    try:
-        client_context(*files)
-    except ValueError as error:
-        raise PydanticCustomError("tls", "{reason}", {"reason": str(error)}) from error
-
-
-def _place(value: str) -> str:
-    if not re.fullmatch(_PLACE, value):
-        raise PydanticCustomError("place", "should be a bucket, or a bucket and a prefix such as videos/incoming")
-    return value
-
-
-_TLS_OPTIONS = {"cafile", "capath", "cadata", "certfile", "keyfile", "no_verify_ssl"}  # of aiormq
-_PLACE = r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/(?!\.{1,2}(/|$))[^/\\\x00-\x1f\x7f]+)*/?"
-_Places = Annotated[
-    tuple[Annotated[str, AfterValidator(_place)], ...],
+_Delays = Annotated[
+    tuple[Annotated[int, Field(ge=1, le=LONGEST_DELAY_S)], ...],
     NoDecode,
-    BeforeValidator(json_list('["photos", "videos/incoming"]')),
+    BeforeValidator(json_list("[5, 30, 120]")),
+    AfterValidator(_rising),
 ]
-_File = Annotated[FilePath | None, BeforeValidator(lambda value: None if value == "" else value)]
-_Delays = Annotated[tuple[int, ...], NoDecode, BeforeValidator(json_list("[5, 30, 120]"))]
 
 
 class Amqp(Section):
     """The broker and the names of what the worker uses there."""
 
-    url: Annotated[SecretStr, AfterValidator(_amqp_url)] = Field(
+    url: AmqpUrl = Field(
         SecretStr("amqp://guest:guest@127.0.0.1:5672/"), description="Broker URL, `amqp://` or `amqps://`."
     )
-    ca_file: _File = Field(
+    ca_file: PemFile = Field(
         None, description="PEM file of the authorities to trust at an `amqps://` broker; empty: the machine's."
     )
-    cert_file: _File = Field(None, description="PEM file of the client certificate to show to an `amqps://` broker.")
-    key_file: _File = Field(None, description="PEM file of its key, without a password.")
+    cert_file: PemFile = Field(None, description="PEM file of the client certificate to show to an `amqps://` broker.")
+    key_file: PemFile = Field(None, description="PEM file of its key, without a password.")
     namespace: str = Field(
         "frame-capture", pattern=r"^[A-Za-z0-9_-]{1,64}$", description="Prefix of all exchanges and queues."
     )
@@ -128,7 +86,7 @@ class Amqp(Section):
         if (self.cert_file is None) != (self.key_file is None):
             raise PydanticCustomError("tls", "set both …__CERT_FILE and …__KEY_FILE, or neither")
         encrypted = urlsplit(self.url.get_secret_value()).scheme == "amqps"
-        _check_tls((self.ca_file, self.cert_file, self.key_file), encrypted=encrypted, url="AMQP__URL", scheme="amqps")
+        check_tls((self.ca_file, self.cert_file, self.key_file), encrypted=encrypted, url="AMQP__URL", scheme="amqps")
         return self
 
 
@@ -141,10 +99,10 @@ class Store(Section):
     root: Path = Field(
         Path("buckets"), description="The directory of buckets of the local store; relative to where the command runs."
     )
-    endpoint_url: Annotated[str, AfterValidator(_endpoint_url)] = Field(
+    endpoint_url: EndpointUrl = Field(
         "", description="S3 endpoint, for example `https://oss-cn-hangzhou.aliyuncs.com`; empty: AWS."
     )
-    ca_file: _File = Field(
+    ca_file: PemFile = Field(
         None, description="PEM file of the authorities to trust at an `https://` endpoint; empty: the well-known ones."
     )
     region: str = Field("us-east-1", description="S3 region.")
@@ -163,10 +121,10 @@ class Store(Section):
     multipart_bytes: int = Field(
         16 * MIB, ge=5 * MIB, description="Objects larger than this are uploaded in parts of this size."
     )
-    source_buckets: _Places = Field(
+    source_buckets: Places = Field(
         (), description="JSON list of buckets that may be read, each alone or with a prefix; empty: all."
     )
-    target_buckets: _Places = Field(
+    target_buckets: Places = Field(
         (), description="JSON list of buckets that may be written, each alone or with a prefix; empty: all."
     )
 
@@ -177,7 +135,7 @@ class Store(Section):
                 "key", "set both …__ACCESS_KEY_ID and …__SECRET_ACCESS_KEY, or neither to use the usual AWS chain"
             )
         encrypted = not self.endpoint_url.startswith("http:")
-        _check_tls((self.ca_file, None, None), encrypted=encrypted, url="STORE__ENDPOINT_URL", scheme="https")
+        check_tls((self.ca_file, None, None), encrypted=encrypted, url="STORE__ENDPOINT_URL", scheme="https")
         return self
 
 
@@ -187,7 +145,7 @@ class Retry(Section):
     max_attempts: int = Field(5, ge=1, description="Attempts at a task in all.")
     crash_attempts: int = Field(2, ge=1, description="Attempts that may kill a decoder before the task is parked.")
     delays_s: _Delays = Field(
-        (5, 30, 120, 600, 1800), min_length=1, description="JSON list of delays; each has a queue of its own."
+        (5, 30, 120, 600, 1800), min_length=1, description="JSON list of delays, rising; each has a queue of its own."
     )
     jitter: float = Field(0.25, ge=0, lt=1, description="A delay is shortened by up to this share, at random.")
 

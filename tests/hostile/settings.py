@@ -15,6 +15,7 @@ BAD_SETTINGS = {
     "prefix with an empty part": ({"STORE__TARGET_BUCKETS": '["photos//x"]'}, "a bucket and a prefix such as"),
     "endpoint by file": ({"STORE__ENDPOINT_URL": "file:///etc/passwd"}, "should be like https://host:port"),
     "endpoint without host": ({"STORE__ENDPOINT_URL": "http://"}, "should be like https://host:port"),
+    "endpoint with a password": ({"STORE__ENDPOINT_URL": "https://me:secret@h"}, "should have no user, password"),
     "broker by http": ({"AMQP__URL": "http://guest:secret@h/"}, "should be like amqp://user:password@host:5672/vhost"),
     "half a key": ({"STORE__ACCESS_KEY_ID": "AKIA"}, "set both"),
     "namespace of a pattern": ({"AMQP__NAMESPACE": "a.*"}, "AMQP__NAMESPACE: "),

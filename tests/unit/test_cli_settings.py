@@ -1,8 +1,15 @@
 """Settings that are wrong are told by the command line, all at once, with what would be right."""
 
+import errno
+import json
+from pathlib import Path
+
 import pytest
 
 from worker.cli.environment import UnusableSettingsError, load_settings, variables
+
+# What they say is not looked at before it is used; the keys and the URL are never told.
+TAKE_ANY_TEXT = {"STORE__ROOT", "STORE__REGION", "STORE__SESSION_TOKEN", "EVENTS__SOURCE", "HTTP__HOST"}
 
 pytestmark = pytest.mark.usefixtures("clean_environment")
 
@@ -47,6 +54,24 @@ WRONG = {
         "127.0.0.1:1",
         "STORE__ENDPOINT_URL: should be like https://host:port, or empty for AWS; got '127.0.0.1:1'",
     ),
+    "an endpoint with a password": (
+        "STORE__ENDPOINT_URL",
+        "https://me:hunter2@host:9000",
+        "STORE__ENDPOINT_URL: should have no user, password, query or fragment: STORE__ACCESS_KEY_ID",
+    ),
+    "an endpoint with a token": (
+        "STORE__ENDPOINT_URL",
+        "https://host:9000/?token=hunter2",
+        "STORE__ENDPOINT_URL: should have no user, password, query or fragment: ",
+    ),
+    "no delay": ("RETRY__DELAYS_S", "[0, 5]", "RETRY__DELAYS_S: input should be greater than or equal to 1; got 0"),
+    "delays that fall": ("RETRY__DELAYS_S", "[30, 5]", "RETRY__DELAYS_S: should rise from delay to delay, such as [5"),
+    "a delay twice": ("RETRY__DELAYS_S", "[5, 5]", "RETRY__DELAYS_S: should rise from delay to delay, such as [5"),
+    "a delay beyond the broker": (
+        "RETRY__DELAYS_S",
+        "[5, 4294968]",
+        "RETRY__DELAYS_S: input should be less than or equal to 4294967; got 4294968",
+    ),
     "half a key": ("STORE__ACCESS_KEY_ID", "hunter2", "STORE: set both …__ACCESS_KEY_ID and …__SECRET_ACCESS_KEY"),
     "no such directory": ("SECRETS_DIR", "/no/such", 'SECRETS_DIR: directory "/no/such" does not exist'),
 }
@@ -78,6 +103,34 @@ def test_all_wrong_settings_are_told_at_once(call, monkeypatch):
     ]
 
 
+URLS = ["amqp://me:hunter2@host:99999/", "me:hunter2@host", '["s3://me:hunter2@host/x"]']
+
+
+@pytest.mark.parametrize("value", URLS)
+@pytest.mark.parametrize("name", variables())
+def test_no_setting_tells_a_password_that_it_was_given(monkeypatch, name, value):
+    """Also where a URL was meant for another variable."""
+    monkeypatch.setenv(name, value)
+    try:
+        load_settings()
+    except UnusableSettingsError as wrong:
+        assert name in str(wrong) or "STORE: set both" in str(wrong)
+        assert "hunter2" not in str(wrong)
+    else:
+        assert name.removeprefix("FRAME_CAPTURE_") in TAKE_ANY_TEXT
+
+
+@pytest.mark.parametrize("section", ["AMQP", "STORE", "RECORDS"])
+def test_no_setting_of_a_section_in_json_tells_a_password(monkeypatch, section):
+    names = [name.rpartition("__")[2].lower() for name in variables() if f"_{section}__" in name]
+    for wrong in ("amqp://me:hunter2@host:99999/", ["hunter2"], {"hunter2": "hunter2"}):
+        monkeypatch.setenv(f"FRAME_CAPTURE_{section}", json.dumps(dict.fromkeys(names, wrong)))
+        with pytest.raises(UnusableSettingsError) as told:
+            load_settings()
+        assert len(told.value.lines) >= 1
+        assert "hunter2" not in str(told.value)
+
+
 @pytest.mark.parametrize("value", ['{"url": "amqp://user:hunter2@host/"', '{"url": ["hunter2"]}'])
 def test_secrets_are_not_told(monkeypatch, value):
     monkeypatch.setenv("FRAME_CAPTURE_AMQP", value)
@@ -103,6 +156,37 @@ def test_secrets_come_from_files_and_the_environment_wins(monkeypatch, tmp_path)
     settings = load_settings()
     assert settings.amqp.url.get_secret_value() == "amqp://environment/"
     assert settings.store.access_key_id.get_secret_value() == "file"
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b'{"url": "amqp://me:hunter2@host/"', 'error parsing value for field "amqp"'),
+        (b"amqp://me:hunter2\xff@host/", "a file in it is no text in UTF-8"),
+    ],
+)
+def test_a_file_of_secrets_that_cannot_be_used_is_not_told(call, monkeypatch, tmp_path, content, told):
+    (tmp_path / "frame_capture_amqp").write_bytes(content)
+    monkeypatch.setenv("FRAME_CAPTURE_SECRETS_DIR", str(tmp_path))
+    status, out, err = call("serve")
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith(f"frame-capture: FRAME_CAPTURE_SECRETS_DIR: {told}")
+    assert "hunter2" not in err
+
+
+def test_a_file_of_secrets_that_may_not_be_read_is_named(call, monkeypatch, tmp_path):
+    (tmp_path / "frame_capture_amqp__url").write_text("amqp://host/")
+    monkeypatch.setenv("FRAME_CAPTURE_SECRETS_DIR", str(tmp_path))
+
+    def denied(path, *args, **kwargs):  # root, whom tests may run as, may read everything
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "read_text", denied)
+    status, _, err = call("serve")
+    assert status == 2
+    assert err == (
+        f"frame-capture: FRAME_CAPTURE_SECRETS_DIR: {tmp_path}/frame_capture_amqp__url cannot be read: Permission denied\n"
+    )
 
 
 def test_every_variable_is_one_that_works(monkeypatch):

@@ -6,7 +6,7 @@ from worker.adapters.topology import topology
 from worker.settings import Amqp, Retry
 
 SETTINGS = Amqp(namespace="ns", lane="fast", delivery_limit=20)
-WANTED = topology(SETTINGS, Retry(delays_s=(5, 30, 5)))
+WANTED = topology(SETTINGS, Retry(delays_s=(5, 30)))
 QUEUES = {queue.name: queue for queue in WANTED.queues}
 EXCHANGES = {exchange.name: exchange for exchange in WANTED.exchanges}
 

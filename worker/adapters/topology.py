@@ -142,7 +142,7 @@ class Topology:
             Queue(self.parked_queue, self.dead, self.lane, parked),
             Queue(self.dropped_queue, self.dead, self.dropped_key, dropped),
             Queue(self.task_queue, self.tasks, self.lane, task_arguments),
-            *(self._rung(delay_s) for delay_s in sorted(set(self.delays_s))),
+            *map(self._rung, self.delays_s),
             # A full queue refuses tasks, so that their publisher knows; of events it forgets the oldest.
             Queue(unrouted, unrouted, "", _bounded("reject-publish")),
             Queue(events_unrouted, events_unrouted, "", _bounded("drop-head")),

@@ -19,6 +19,8 @@ _OF_KUBERNETES = re.compile(
     rf"{PREFIX}(\w+_)?(SERVICE_HOST=|SERVICE_PORT(_\w+)?=\d|PORT=\w+://|PORT_\d+_(TCP|UDP|SCTP)(_\w+)?=).*"
 )
 
+_LIKE_URL = re.compile("://|@")
+
 
 class UnusableSettingsError(Exception):
     """The settings cannot be used; `lines` tell of each wrong variable what would be right."""
@@ -37,6 +39,10 @@ def load_settings() -> Settings:
         raise UnusableSettingsError(found + _strangers()) from error
     except SettingsError as error:
         raise UnusableSettingsError([_undecodable(error), *_strangers()]) from error
+    except UnicodeDecodeError as error:
+        raise UnusableSettingsError([f"{SECRETS_DIR}: a file in it is no text in UTF-8"]) from error
+    except OSError as error:
+        raise UnusableSettingsError([f"{SECRETS_DIR}: {error.filename} cannot be read: {error.strerror}"]) from error
     if strangers := _strangers():
         raise UnusableSettingsError(strangers)
     return settings
@@ -78,9 +84,16 @@ def _explained(detail: ErrorDetails) -> str:
     if detail["type"] == "extra_forbidden":
         return _unknown(name)
     field = variables().get(name)
-    given = "" if field is None or field.annotation is SecretStr else f"; got {detail['input']!r}"
+    given = f"; got {detail['input']!r}" if field and _may_be_shown(field, detail["input"]) else ""
     meaning = f" ({field.description})" if field and field.description else ""
     return f"{name}: {detail['msg'][:1].lower()}{detail['msg'][1:]}{given}{meaning}"
+
+
+def _may_be_shown(field: FieldInfo, value: object) -> bool:
+    """Tell whether a wrong value can hold no secret: what looks like a URL may have a password, of whatever setting."""
+    return (
+        field.annotation is not SecretStr and isinstance(value, str | int | float) and not _LIKE_URL.search(str(value))
+    )
 
 
 def _undecodable(error: SettingsError) -> str:
