@@ -5,6 +5,7 @@ import json
 import re
 
 import aiormq
+import pytest
 
 from tests.deploy.manifests import K8S, ROOT, base_name, built, of_kind, settings_of, worker_environment
 from worker.adapters.topology import declare, topology
@@ -64,6 +65,24 @@ def test_the_operators_broker_waits_as_long_for_an_acknowledgement_as_the_worker
     timeout_s = settings_of(documents, tmp_path, monkeypatch).amqp.consumer_timeout_s
     config = of_kind(documents, "RabbitmqCluster", "rabbitmq")["spec"]["rabbitmq"]["additionalConfig"]
     assert f"consumer_timeout = {int(timeout_s * 1000)}" in config.splitlines()
+
+
+@pytest.mark.parametrize("overlay", ["dev", "operators", None])
+def test_no_message_is_larger_than_tasks_and_events_need(tmp_path, monkeypatch, overlay):
+    """A worker has a message whole in memory before it can refuse it, and RabbitMQ 3 takes 128 MiB."""
+    settings = settings_of(built(overlay or "production"), tmp_path, monkeypatch)
+    match overlay:
+        case "operators":
+            cluster = of_kind(built("operators"), "RabbitmqCluster", "rabbitmq")
+            config = cluster["spec"]["rabbitmq"]["additionalConfig"]
+        case "dev":
+            config = (K8S / "overlays" / "dev" / "rabbitmq.conf").read_text()
+        case None:
+            config = (ROOT / "deploy" / "rabbitmq" / "rabbitmq.conf").read_text()
+    (size,) = re.findall(r"^max_message_size = (\d+)$", config, re.MULTILINE)
+    # An event tells the result, and what the task's message wants told again.
+    largest = settings.limits.body_bytes + settings.events.inline_bytes
+    assert 2 * largest <= int(size) <= 4 * largest
 
 
 def test_workers_declare_nothing_where_the_operator_does():
