@@ -19,6 +19,7 @@ from worker.outage import NoOutages, Outages
 from worker.ports import Announcer, BrokerLostError, DecoderPool, Delivery, ObjectStore, SourceOpener
 from worker.records import Found, NoRecords, Records, RecordsLostError
 from worker.settings import Settings
+from worker.tally import count_attempt, count_refused
 from worker.task import Canceled, Completed, Failed, Outcome, Postponed, Task
 from worker.telling import Teller
 from worker.uploads import Uploads
@@ -26,7 +27,6 @@ from worker.uploads import Uploads
 log = logs.Log(__name__)
 
 REQUESTS_AT_ONCE = 4
-LABELS = {Completed: "succeeded", Failed: "failed", Canceled: "canceled", Postponed: "postponed"}
 
 
 class Handler:
@@ -66,8 +66,9 @@ class Handler:
     async def handle(self, delivery: Delivery) -> None:
         """Do one task and settle its message, or give it back: after a bug, and where the broker confirms nothing."""
         deliveries = [delivery]
-        with logs.bound(**log_names(delivery)):
+        with logs.bound():
             try:
+                logs.bind(**log_names(delivery))
                 count = await self._handle(deliveries)
             except BrokerLostError as error:
                 log.warning("the broker did not confirm, it will deliver the message again", error=str(error))
@@ -269,9 +270,7 @@ class Handler:
         await self._teller.announce(event)
         reasons = [f"{each.path}: {each.message}" for each in error.problems]
         await delivery.park(error.code, "; ".join(reasons) or error.message)
-        return partial(self._count_refused, error)
-
-    # --- counting
+        return partial(count_refused, self._metrics, error)
 
     def _counted(self, count: Callable[[], None]) -> None:
         try:
@@ -279,22 +278,5 @@ class Handler:
         except Exception:  # to give back what is acknowledged by now would cost its channel, and so its neighbours'
             log.exception("unexpected error while counting")
 
-    def _count_refused(self, error: TaskError) -> None:
-        self._metrics.parked.labels(code_label(error.code)).inc()
-        self._metrics.failures.labels(code_label(error.code)).inc()
-
     def _count(self, attempt: Attempt, outcome: Outcome) -> None:
-        label = LABELS[type(outcome)]
-        task, stored = attempt.task, sum(map(len, attempt.uploads.frames))
-        spent_s = (self._now() - attempt.started_at).total_seconds()
-        self._metrics.count_task(task.project, label, task.entries[0].plan.selection.mode, spent_s, stored)
-        for entry, frames in zip(task.entries, attempt.uploads.frames, strict=True):
-            labels = (entry.plan.selection.mode, entry.plan.rendition.format)
-            self._metrics.frames.labels(*labels).inc(len(frames))
-        match outcome:
-            case Postponed():
-                self._metrics.retries.inc()
-            case Failed(error):
-                self._metrics.parked.labels(code_label(error.code)).inc()
-            case Completed():
-                self._metrics.last_success.set_to_current_time()
+        count_attempt(self._metrics, attempt, outcome, self._now())

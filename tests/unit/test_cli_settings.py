@@ -184,9 +184,8 @@ def test_a_file_of_secrets_that_may_not_be_read_is_named(call, monkeypatch, tmp_
     monkeypatch.setattr(Path, "read_text", denied)
     status, _, err = call("serve")
     assert status == 2
-    assert err == (
-        f"frame-capture: FRAME_CAPTURE_SECRETS_DIR: {tmp_path}/frame_capture_amqp__url cannot be read: Permission denied\n"
-    )
+    told = f"FRAME_CAPTURE_SECRETS_DIR: {tmp_path}/frame_capture_amqp__url cannot be read: Permission denied"
+    assert err == f"frame-capture: {told}\n"
 
 
 def test_every_variable_is_one_that_works(monkeypatch):

@@ -94,3 +94,11 @@ async def test_cancelled_while_announcing(world, status):
         await task
     assert delivery.settled == ""
     assert f"announce {status}" not in world.journal
+
+
+async def test_a_bug_in_naming_a_message_for_the_log_gives_it_back(world, monkeypatch, caplog):
+    """It would end the worker, and the next one that gets the message."""
+    monkeypatch.setattr("worker.handler.log_names", lambda delivery: 1 / 0)
+    await world.do()
+    assert world.journal == ["give back 1"]
+    assert "unexpected error, the message goes back" in caplog.text
