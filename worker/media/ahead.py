@@ -7,18 +7,22 @@ wanted later tell what else is worth decoding, and whether to go on from here at
 """
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from math import ceil
 
 from worker.media.access import Access
 from worker.media.container import Media, VideoPacket
 from worker.media.decoder import Held, Spoiled, SpoiledError
+from worker.media.seeking import Seeking
 from worker.media.shown import ShownTimes
 from worker.media.waiting import Waiting
 
 SEEK_AHEAD_S = Fraction(1, 2)
 """How far ahead a wanted time must lie for a seek; what is nearer is read through."""
+
+KEYFRAMES_BACK = 16
+"""Keyframes in a row that are looked at for a start, before steps back grow."""
 
 BUFFER_BYTES = 64 * 2**20
 """Packets held back undecoded, at most."""
@@ -45,6 +49,7 @@ class ReadAhead:
         self._waiting = Waiting()
         self._shown = ShownTimes()
         self._indexed = media.seekable
+        self._seeking = Seeking(media)
         self._is_first = True
         self._seek_ahead = ceil(SEEK_AHEAD_S / media.time_base)  # in ticks
         interval = media.shown_for(None)
@@ -77,8 +82,10 @@ class ReadAhead:
         """Seek to the last clean keyframe at or before `limit` where that saves reading; tell whether a run begins."""
         if limit <= self._position or not self._would_seek(self.wanted[0], limit):
             return False
+        until = self._seeking.ends_before(limit)
         start = self._find_start(limit, self._position)
-        if start is None:
+        # From what was indexed before the seek FFmpeg would go on with what it has indexed now, and leave out the rest.
+        if start is None or (until is not None and (start.packet.dts is None or start.packet.dts <= until)):
             self._indexed = False
             self.rewind()
         else:
@@ -91,9 +98,7 @@ class ReadAhead:
             return False
         if wanted - self._position < self._seek_ahead:
             return False
-        entries = self._media.stream.index_entries
-        found = entries.search_timestamp(limit)
-        return found < 0 or not self._media.index_read or entries[found].timestamp > self._position
+        return self._seeking.leads_past(self._position, limit)
 
     def back_up(self, limit: int) -> None:
         """Begin a run at the last clean keyframe at or before `limit`, also where that was read past already."""
@@ -105,8 +110,8 @@ class ReadAhead:
             self._begin([start])
 
     def _find_start(self, limit: int, position: int) -> Held | None:
-        """Seek further and further back until a clean keyframe is hit behind `position`."""
-        back, at = 1, limit
+        """Seek back to a clean keyframe behind `position`: keyframe by keyframe, in the end further and further."""
+        back, at, steps = 1, limit, 0
         self._is_first = False
         while at > position:
             packet = self._media.read() if self._media.seek(at) else None
@@ -114,9 +119,11 @@ class ReadAhead:
                 held = self._known(packet)
                 if self._is_start(held, limit):
                     return held
-            landed = at if packet is None or packet.dts is None else min(at, packet.dts)
-            at = landed - back
-            back *= 4
+            landed = None if packet is None else packet.pts if packet.dts is None else packet.dts
+            at = (at if landed is None else min(at, landed)) - back
+            steps += 1
+            if landed is None or steps >= KEYFRAMES_BACK:
+                back *= 4
         return None
 
     def _is_start(self, held: Held, limit: int) -> bool:
@@ -162,7 +169,7 @@ class ReadAhead:
     def _begin_within(self, limit: int, *, anew: bool) -> bool:
         if not self.timed:
             return False
-        starts = [place for place, held in enumerate(self._waiting) if held.access and self._is_start(held, limit)]
+        starts = [place for place, held in self._waiting.accesses() if self._is_start(held, limit)]
         if not starts or (starts[-1] == 0 and not anew):
             return False
         self._begin(list(self._waiting)[starts[-1] :])
@@ -187,7 +194,10 @@ class ReadAhead:
 
     def _known(self, packet: VideoPacket) -> Held:
         first, self._is_first = self._is_first, False
-        return Held(packet, self._media.access(packet), first)
+        access = self._media.access(packet)
+        if access >= Access.CLEAN:
+            self._seeking.note_start(packet)
+        return Held(packet, access, first)
 
     def _hold(self, held: Held) -> None:
         packet = held.packet
@@ -235,12 +245,18 @@ class ReadAhead:
         if place == len(self.wanted):
             return self._more
         wanted = self.wanted[place]
+        for _ in self._read_until_known(wanted):
+            pass
+        return not self._is_known(wanted) or pts == self._shown.target(wanted)
+
+    def _read_until_known(self, wanted: int) -> Iterator[Held]:
+        """Read on until packets tell the frame at a time, as far as they may be held back."""
         while not self._is_known(wanted) and self._waiting.size_bytes < BUFFER_BYTES:
             held = self._read()
             if held is None:
                 break
             self._hold(held)
-        return not self._is_known(wanted) or pts == self._shown.target(wanted)
+            yield held
 
     def is_parting(self) -> bool:
         """Tell whether nothing more is to be sent to the decoder before it starts anew.
@@ -271,13 +287,6 @@ class ReadAhead:
     def _starts_anew(self, wanted: int) -> bool:
         if self._would_seek(wanted, wanted):
             return True
-        if any(held.access and self._is_start(held, wanted) for held in self._waiting):
+        if any(self._is_start(held, wanted) for _, held in self._waiting.accesses()):
             return True
-        while not self._is_known(wanted) and self._waiting.size_bytes < BUFFER_BYTES:
-            held = self._read()
-            if held is None:
-                break
-            self._hold(held)
-            if self._is_start(held, wanted):
-                return True
-        return False
+        return any(self._is_start(held, wanted) for held in self._read_until_known(wanted))

@@ -21,6 +21,7 @@ from worker.media.clock import Continuity
 from worker.media.codecs import check_codec, whitelist
 from worker.media.cover import is_real_video
 from worker.media.extent import is_truncated
+from worker.media.index import is_partial
 from worker.media.opening import is_too_large, open_container, padded_pixels
 from worker.media.plan import Limits
 from worker.media.presentation import decoder_for, presentation
@@ -184,6 +185,11 @@ class Media:
         if not self.index_read:
             self.index_read = True
             self._expected.times(self._wanted)
+
+    @property
+    def index_grows(self) -> bool:
+        """Whether the stream goes on behind what its index has by now."""
+        return self.format_name == "mov" and is_partial(self.stream, self.shown_for(None))
 
     def expect_keys(self, last: int, last_bytes: int) -> None:
         """Announce the next keyframes behind the one that the index has at `last`, of that size."""

@@ -14,6 +14,8 @@ from typing import BinaryIO, TypeAlias
 from av.index import IndexEntries
 from av.video.stream import VideoStream
 
+from worker.media.index import decode_delay
+
 Range: TypeAlias = "tuple[int, int]"
 
 MAX_BOXES = 16
@@ -138,7 +140,7 @@ class Expected:
         if key < 0:
             return
         # A key picture that is shown only after `threshold` needs the group before, up to itself.
-        if key and entries[key].timestamp + self._delay(entries) > threshold:
+        if key and entries[key].timestamp + decode_delay(self._stream) > threshold:
             key = max(entries.search_timestamp(entries[key].timestamp - 1), 0)
         end = entries.search_timestamp(threshold + 1, backward=False, any_frame=True)
         end = len(entries) if end < 0 else end + 1  # its time tells the demuxer that the frame is complete
@@ -157,10 +159,6 @@ class Expected:
         while (first := self._told.find(0, first, end)) >= 0:
             self._told[first] = 1
             yield first
-
-    def _delay(self, entries: IndexEntries) -> int:
-        """By how much pictures are shown after they are decoded, as the first one tells."""
-        return max((self._stream.start_time or 0) - entries[0].timestamp, 0)
 
     def _clusters(self, entries: IndexEntries, threshold: int) -> Iterator[Range]:
         """Give the part of a Matroska file from the keyframe for `threshold` to about there.

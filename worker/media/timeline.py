@@ -85,12 +85,12 @@ def end_pts(media: Media) -> Fraction | None:
 
 
 def latest_pts(media: Media) -> int | None:
-    """Tell when the last frame of an MP4 is shown by its index, None where that tells nothing. Reads nothing.
+    """Tell when the last frame of an MP4 is shown by its index, None where that does not tell. Reads nothing.
 
     Frames are shown by the time between the first packet and its frame later than packets are decoded.
     """
     entries, start = media.stream.index_entries, media.stream.start_time
-    if media.format_name != "mov" or start is None or len(entries) <= _last_packets(media):
+    if media.format_name != "mov" or start is None or len(entries) <= _last_packets(media) or media.index_grows:
         return None
     return entries[len(entries) - 1].timestamp + start - entries[0].timestamp
 

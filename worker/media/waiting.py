@@ -7,12 +7,14 @@ from worker.media.decoder import Held
 
 
 class Waiting:
-    """A queue of packets that knows how large it is, `size_bytes`, and which times are in it."""
+    """A queue of packets that knows how large it is, `size_bytes`, and which times and accesses are in it."""
 
     def __init__(self) -> None:
         self.size_bytes = 0
         self._queue: deque[Held] = deque()
         self._times: Counter[int | None] = Counter()
+        self._taken = 0
+        self._accesses: deque[tuple[int, Held]] = deque()  # numbered by all that was put in
 
     def __len__(self) -> int:
         return len(self._queue)
@@ -24,8 +26,14 @@ class Waiting:
         """Tell whether a packet of that time is waiting."""
         return pts in self._times
 
+    def accesses(self) -> Iterator[tuple[int, Held]]:
+        """Yield the places and packets from which anything can be decoded: few, where many may be waiting."""
+        return ((number - self._taken, held) for number, held in self._accesses)
+
     def put(self, held: Held) -> None:
         """Add a packet behind all others."""
+        if held.access:
+            self._accesses.append((self._taken + len(self._queue), held))
         self._queue.append(held)
         self._times[held.packet.pts] += 1
         self.size_bytes += held.packet.size
@@ -39,10 +47,14 @@ class Waiting:
         else:
             self._times[pts] -= 1
         self.size_bytes -= held.packet.size
+        if self._accesses and self._accesses[0][0] == self._taken:
+            self._accesses.popleft()
+        self._taken += 1
         return held
 
     def clear(self) -> None:
         """Remove all."""
         self._queue.clear()
         self._times.clear()
-        self.size_bytes = 0
+        self._accesses.clear()
+        self._taken = self.size_bytes = 0
