@@ -1,8 +1,8 @@
 """The AMQP adapter connected to a real node, a bare channel beside it, and waiting for what a broker does not tell."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 import aiormq
 from aiormq.abc import ChannelFrame
@@ -75,3 +75,15 @@ def redeliveries(delivery: AmqpDelivery) -> int:
 async def settled(node: Node, queue: str) -> bool:
     """Whether the queue holds nothing, neither ready nor delivered."""
     return (await asyncio.to_thread(node.queues))[queue] == (0, 0)
+
+
+@contextmanager
+def message_limit(node: Node, size: int) -> Iterator[None]:
+    """Have the node take no bodies of more than `size` bytes on channels that are opened meanwhile."""
+    before = node.rabbitmqctl("eval", "application:get_env(rabbit, max_message_size, none).")
+    node.rabbitmqctl("eval", f"application:set_env(rabbit, max_message_size, {size}).")
+    try:
+        yield
+    finally:
+        size_before = before.strip().removeprefix("{ok,").removesuffix("}")
+        node.rabbitmqctl("eval", f"application:set_env(rabbit, max_message_size, {size_before}).")

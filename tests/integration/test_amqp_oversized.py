@@ -13,6 +13,7 @@ from tests.integration.connected import (
     RETRY,
     connected,
     eventually,
+    message_limit,
     next_of,
     publish_bare,
     raw_channel,
@@ -111,18 +112,6 @@ async def test_a_replay_begins_without_what_its_last_run_had_met(amqp):
         await replayed.ack()
 
 
-@pytest.fixture
-async def message_limit(broker):
-    """Change how large a body the broker takes from now on."""
-    before = await asyncio.to_thread(broker.rabbitmqctl, "eval", "application:get_env(rabbit, max_message_size, none).")
-
-    async def limit(size):
-        await asyncio.to_thread(broker.rabbitmqctl, "eval", f"application:set_env(rabbit, max_message_size, {size}).")
-
-    yield limit
-    await limit(before.strip().removeprefix("{ok,").removesuffix("}"))
-
-
 @asynccontextmanager
 async def working(amqp, size):
     """A worker that takes bodies of up to `size` bytes, on what the broker delivers; gives the world around it."""
@@ -139,14 +128,8 @@ async def working(amqp, size):
             receiving.cancel()
 
 
-async def test_a_task_too_large_for_the_broker_by_now_keeps_nobody_waiting_and_is_kept(amqp, broker, message_limit):
-    """Its parked copy would never be taken; so the broker parks the message itself, at the end of its deliveries."""
-    node, large = broker, b"x" * 5000
-    few = amqp.model_copy(update={"delivery_limit": 2})
-    async with connected(few) as broker:
-        await broker.submit(large, "large", {})
-        await message_limit(4096)
-        await broker.submit(BODY, "task-1", {})
+async def through(few, node, large):
+    """Work until the broker has parked the large message, while it takes no such one; gives who worked."""
     async with working(few, 2048) as (broker, world):
         await until(lambda: world.counts.get(DONE) == 1)
 
@@ -162,6 +145,18 @@ async def test_a_task_too_large_for_the_broker_by_now_keeps_nobody_waiting_and_i
                 await kept.replay()
         assert await settled(node, broker.topology.task_queue)
         assert await settled(node, broker.topology.dropped_queue)
+    return broker
+
+
+async def test_a_task_too_large_for_the_broker_by_now_keeps_nobody_waiting_and_is_kept(amqp, broker):
+    """Its parked copy would never be taken; so the broker parks the message itself, at the end of its deliveries."""
+    node, large = broker, b"x" * 5000
+    few = amqp.model_copy(update={"delivery_limit": 2})
+    async with connected(few) as broker:
+        await broker.submit(large, "large", {})
+        await broker.submit(BODY, "task-1", {})
+    with message_limit(node, 4096):
+        broker = await through(few, node, large)
     ends = []
     async with raw_channel(few) as channel:
         while (event := await channel.basic_get(f"{broker.topology.events}.unrouted", no_ack=True)).body:

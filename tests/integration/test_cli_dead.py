@@ -8,7 +8,7 @@ import pytest
 from pydantic import SecretStr
 
 from tests.e2e.proxy import proxy
-from tests.integration.connected import connected, eventually, next_of, raw_channel, ready, until
+from tests.integration.connected import connected, eventually, message_limit, next_of, raw_channel, ready, until
 from tests.integration.test_cli import call, environ, root
 from worker.ports import BrokerLostError
 
@@ -90,6 +90,27 @@ async def test_a_replay_that_was_cut_short_is_the_same_run_when_repeated(amqp, n
             runs.append(copy.header.properties.headers["x-run"])
         assert runs[0] == runs[1]
         assert await ready(amqp, names.parked_queue) == 3
+
+
+async def test_what_the_broker_does_not_take_any_more_stays_parked_and_the_others_are_replayed(
+    amqp, broker, names, dead
+):
+    async with connected(amqp) as connection:
+        await connection.start_consuming(1)
+        await connection.submit(b"x" * 5000, "large", {})
+        await connection.submit(b"{}", "after", {})
+        deliveries = connection.deliveries()
+        for _ in range(2):
+            delivery = await next_of(deliveries)
+            await delivery.park("Timeout", "too long")
+            await delivery.ack()
+    with message_limit(broker, 4096):
+        done = await asyncio.to_thread(dead, "replay", "--all")
+    assert done.returncode == 1
+    assert "task large stays parked: refused 3 times: " in done.stderr
+    assert "4 messages" in done.stderr
+    assert done.stdout.splitlines()[-1].startswith("replayed after")
+    assert await ready(amqp, names.parked_queue) == 1
 
 
 async def _not():

@@ -59,9 +59,10 @@ def show(task_id: Annotated[str, typer.Argument(metavar="TASKID")], timeout: Tim
 def replay(task_ids: Ids = None, every: All = False, timeout: Timeout = 10) -> None:
     """Put parked tasks back into their queue, as new runs that start with the first attempt.
 
-    Repeating it is safe: what it was not able to take off the parked messages is the same run the next time.
+    Repeating it is safe: what it was not able to take off the parked messages is the same run the next time. What the
+    broker does not take any more, for its size, stays parked.
 
-    Exit status: 0 replayed, 1 one was not there or broker not usable, 2 wrong settings.
+    Exit status: 0 replayed, 1 one was not there, or stays, or broker not usable, 2 wrong settings.
     """
 
     async def again(one: "ParkedMessage") -> None:
@@ -103,6 +104,7 @@ def _wanted(task_ids: list[str] | None, *, every: bool) -> set[str] | None:
 class _Seen:
     ids: set[str]
     count: int = 0
+    refused: int = 0
 
 
 def _go_through(
@@ -119,13 +121,18 @@ def _go_through(
 
     async def go() -> None:
         from worker import service
+        from worker.adapters.amqp_publish import UnacceptableError
 
         async with service.open_broker(settings, deadline_s, prepare=False) as broker, broker.parked() as messages:
             async for one in messages:
                 if wanted is None or one.task_id in wanted:
-                    await act(one)
                     seen.ids.add(one.task_id)
-                    seen.count += 1
+                    try:
+                        await act(one)
+                        seen.count += 1
+                    except UnacceptableError as error:  # the others can be taken all the same
+                        print(f"task {plain(one.task_id)} stays parked: {plain(str(error))}", file=sys.stderr)
+                        seen.refused += 1
                 if seen.count == limit:
                     break
 
@@ -135,7 +142,7 @@ def _go_through(
         print(f"no parked message of task {plain(task_id)}", file=sys.stderr)
     if wanted is None:
         print(f"{seen.count} message{'' if seen.count == 1 else 's'}", file=sys.stderr)
-    raise typer.Exit(int(bool(missing)))
+    raise typer.Exit(int(bool(missing or seen.refused)))
 
 
 def _error(one: "ParkedMessage") -> str:
