@@ -19,7 +19,7 @@ from worker.media.capture import capture
 from worker.media.plan import CapturePlan, EntryPlan, Format, Image, Mode, Progress, Rendition, Report, Selection
 from worker.settings import MIB, Pool
 
-PLAN = CapturePlan((EntryPlan(Selection(number=1), Rendition(width=7)),))
+PLAN = CapturePlan((EntryPlan(Selection(Mode.DHASH), Rendition(width=7)),))
 
 
 @dataclass

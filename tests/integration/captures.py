@@ -9,6 +9,7 @@ import resource
 import signal
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import BinaryIO
@@ -38,7 +39,7 @@ def image(index, data, entry=0, **more):
         Fraction(0),
         index,
         key_frame=True,
-        width=4,
+        width=7,
         height=3,
         data=data,
         sha256=digest,
@@ -57,6 +58,10 @@ def stream(source, plan, count, size, entry=0):
         yield image(index, index.to_bytes(4, "big") * (size // 4), entry)
 
 
+def claim(source, plan, **changed):
+    yield replace(image(1, b"x"), **changed)
+
+
 def parts(source, plan, borders=4, count=2, size=4, crash_in=None, endless_in=None, cuts=None):
     """Cut itself into five parts; each reads a byte of its own block, then gives images that begin with its number."""
     if plan.may_split:
@@ -66,8 +71,8 @@ def parts(source, plan, borders=4, count=2, size=4, crash_in=None, endless_in=No
     source.read(1)
     if number == crash_in:
         os._exit(3)
-    for index in range(2**40 if number == endless_in else count):
-        yield image(100 * number + index, bytes([number, index % 256]) * (size // 2))
+    for index in range(2**40 if number == endless_in else min(count, plan.entries[0].selection.number or count)):
+        yield image(index + 1, bytes([number, index % 256]) * (size // 2))
 
 
 def read_all(source, plan, chunk):

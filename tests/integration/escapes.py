@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from fractions import Fraction
+from hashlib import sha256
 from pathlib import Path
 from typing import BinaryIO
 
@@ -143,9 +144,9 @@ def perform(source: BinaryIO, plan: CapturePlan) -> Iterator[PartEvent]:
     """Do what the source says; an attempt that is not survived ends the process."""
     command = json.loads(source.read(10_000))
     if "die" in command:
-        yield image(b"")
+        yield image(b"alive")
         LIBC.execve(b"/bin/true", None, None) if command["die"] == "exec" else LIBC.ptrace(PTRACE_ATTACH, 1, None, None)
-        yield image(b"survived")
+        yield image(b"survived", 2)
     elif "try" in command:
         tries = attempts(**command["try"])
         said = {name: outcome(tries[name]) for name in command.get("only", tries)}
@@ -153,8 +154,8 @@ def perform(source: BinaryIO, plan: CapturePlan) -> Iterator[PartEvent]:
     yield Report(tuple(EntryReport(1, 1) for _ in plan.entries), "test", "none", 1, 1, 1, 1, 0, {})
 
 
-def image(data):
-    return Image(0, 1, Fraction(0), Fraction(0), 1, True, 1, 1, data, "")
+def image(data, index=1):
+    return Image(0, index, Fraction(0), Fraction(0), 1, True, 7, 1, data, sha256(data).hexdigest())
 
 
 def frugal(source: BinaryIO, plan: CapturePlan) -> Iterator[PartEvent]:

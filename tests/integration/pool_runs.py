@@ -11,7 +11,7 @@ import pytest
 
 from worker.adapters.pool import DecoderPool
 from worker.errors import TaskError
-from worker.media.plan import CapturePlan, EntryPlan, Rendition, Selection
+from worker.media.plan import CapturePlan, EntryPlan, Mode, Rendition, Selection
 from worker.settings import Pool
 
 MIB = 2**20
@@ -46,7 +46,7 @@ class MemorySource:
 
 
 def make_plan():
-    return CapturePlan((EntryPlan(Selection(number=1), Rendition(width=7)),))
+    return CapturePlan((EntryPlan(Selection(Mode.DHASH), Rendition(width=7)),))
 
 
 def make_pool(**settings):

@@ -151,6 +151,8 @@ async def test_a_long_calm_makes_the_pause_short_again():
         ({"do": "babble", "text": "\xff" * 64}, "sent garbage: a message of 4294967295"),
         ({"do": "babble", "text": "\5\0\0\0\0\0\0\0xxxxx"}, "sent garbage: an unreadable header"),
         ({"do": "stream", "count": 1, "size": 4, "entry": 1}, "sent garbage: an image of entry 1 of 1"),
+        ({"do": "claim", "index": 10**9}, "sent garbage: an image 1000000000 after 0, where at most 10000 are asked"),
+        ({"do": "claim", "sha256": "x"}, "sent garbage: an image of 1 bytes with the checksum 'x'"),
         ({"do": "mislead", "ranges": [[0, 0]]}, "sent garbage: 1 ranges to read of"),
         ({"do": "mislead", "ranges": [[0, 1], [10**9, 1]]}, "sent garbage: 2 ranges to read of"),
         ({"do": "mislead", "ranges": [[-1, 1]]}, "sent garbage: 1 ranges to read of"),

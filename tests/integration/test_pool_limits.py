@@ -1,12 +1,17 @@
 """The limits that a decoder has: on time, on silence, on its CPU and memory, and on its tasks."""
 
+import asyncio
 import errno
 import re
+import signal
 import time
 from pathlib import Path
 
+import pytest
+
 from tests.integration.pool_runs import MIB, MemorySource, fails, gone, make_pool, run
 from worker.adapters.decoder_slot import IDLE
+from worker.adapters.watchdog import Watchdog
 from worker.errors import Code
 
 
@@ -116,3 +121,26 @@ async def test_limits_are_kept_while_no_file_can_be_opened(monkeypatch):
         monkeypatch.setattr(Path, "read_text", refuse)
         error = await fails(pool, do="spin_in_c")
     assert error.code == Code.TIMEOUT
+
+
+@pytest.mark.parametrize("name", ["_keep_limits", "_revive"])
+async def test_a_watchdog_that_ends_by_a_bug_ends_the_worker_and_says_why(monkeypatch, caplog, name):
+    """Otherwise no limit would be kept any more, and nobody would know."""
+
+    async def blunder(*_):
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr(Watchdog, name, blunder)
+    terminated = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, terminated.set)
+    pool = make_pool()
+    try:
+        with pytest.raises(ZeroDivisionError, match="a bug"):
+            async with pool, asyncio.timeout(10):
+                await terminated.wait()
+    finally:
+        asyncio.get_running_loop().remove_signal_handler(signal.SIGTERM)
+    (record,) = [record for record in caplog.records if record.levelname == "CRITICAL"]
+    assert "nobody watches the decoders any more" in record.message
+    assert record.exc_info[0] is ZeroDivisionError
+    assert pool.pids() == []

@@ -4,15 +4,17 @@ import asyncio
 import contextlib
 import socket
 
+import pytest
+
 from worker.adapters import children, wire
-from worker.adapters.children import RECEIPTS_IN_A_ROW, Child
+from worker.adapters.children import MESSAGES_IN_A_ROW, RECEIPT_MESSAGES, RECEIVE_BYTES, Child
+from worker.media.plan import Progress
 
-RECEIVE_BYTES = 4096  # so that what a socket holds takes many receipts
 
-
-async def test_a_decoder_that_never_stops_talking_lets_others_have_their_turn(monkeypatch):
+@pytest.mark.parametrize("receive_bytes", [RECEIVE_BYTES, 4096, 7])
+async def test_a_decoder_that_never_stops_talking_lets_others_have_their_turn(monkeypatch, receive_bytes):
     """Otherwise it would stop those who keep its time limits, and the worker's heartbeats."""
-    monkeypatch.setattr(children, "RECEIVE_BYTES", RECEIVE_BYTES)
+    monkeypatch.setattr(children, "RECEIVE_BYTES", receive_bytes)
     mine, its = socket.socketpair()
     turns = 0
 
@@ -25,14 +27,16 @@ async def test_a_decoder_that_never_stops_talking_lets_others_have_their_turn(mo
     with mine, its:
         for end in (mine, its):
             end.setblocking(False)
-        said = b"".join(wire.pack(wire.Alive()))
         sent = 0
         with contextlib.suppress(BlockingIOError):
             while True:
-                sent += its.send(said * (RECEIVE_BYTES // len(said)))
+                said = b"".join(wire.pack(Progress(sent)))
+                assert its.send(said) == len(said)
+                sent += 1
         child = Child(0, mine, None, asyncio.get_running_loop().create_future())
         task = asyncio.create_task(others())
-        for _ in range(sent // len(said)):  # all that is there without waiting
-            assert await child.receive(0) == wire.Alive()
+        for number in range(sent):  # all that is there without waiting
+            assert await child.receive(0) == Progress(number)
         task.cancel()
-    assert turns >= sent // (RECEIVE_BYTES * RECEIPTS_IN_A_ROW) > 0
+    assert turns >= sent // MESSAGES_IN_A_ROW > 1
+    assert turns <= 2 * (sent + sent * len(said) * RECEIPT_MESSAGES // receive_bytes) // MESSAGES_IN_A_ROW + 2

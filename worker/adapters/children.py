@@ -22,7 +22,8 @@ STOP_TIMEOUT_S = 10
 _Forked = tuple[int, asyncio.Future[int | None]]
 TOGETHER_BYTES = 2**16  # up to here one more copy costs less than one more system call
 RECEIVE_BYTES = 2**17
-RECEIPTS_IN_A_ROW = 4
+MESSAGES_IN_A_ROW = 64
+RECEIPT_MESSAGES = 16  # that one receipt takes as long as
 STATM_BYTES = 256
 CLOSED = -1  # no descriptor has this number, so that reading it fails
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
@@ -38,8 +39,9 @@ class Child:
         self.tasks = 0
         self._sock = sock
         self._server = server
-        self._received = b""  # and not read yet
-        self._receipts = 0
+        self._received = b""
+        self._taken = 0  # bytes of those, that have been read
+        self._in_a_row = 0
         self._statm: int | None = None
 
     async def send(self, message: wire.ToDecoder) -> bool:
@@ -54,6 +56,7 @@ class Child:
 
     async def receive(self, max_payload_bytes: int) -> wire.FromDecoder | None:
         """Wait for the next message; None when the child is gone. Raises `WireError` for garbage."""
+        await self._take_turns(1)
         prefix = await self._read(wire.PREFIX.size)
         if prefix is None:
             return None
@@ -66,29 +69,34 @@ class Child:
 
     async def _read(self, size: int) -> bytes | None:
         """Give the next bytes. All that is there is received at once, since most messages are small."""
-        parts, missing = [self._received[:size]], size - len(self._received)
-        self._received = self._received[size:]
+        start, self._taken = self._taken, min(self._taken + size, len(self._received))
+        parts = [self._received[start : self._taken]]
+        missing = size - len(parts[0])
         while missing > 0:
             try:
-                data = await self._some()
+                self._received = await self._some()
             except ConnectionResetError:  # how a Unix socket tells that its peer died with bytes unread
                 return None
-            if not data:
+            if not self._received:
                 return None
-            parts.append(data[:missing])
-            self._received = data[missing:] if missing < len(data) else b""
-            missing -= len(data)
-        return b"".join(parts)
+            self._taken = min(missing, len(self._received))
+            parts.append(self._received[: self._taken])
+            missing -= self._taken
+        return b"".join(parts) if len(parts) > 1 else parts[0]
 
     async def _some(self) -> bytes:
-        """Receive what is there, and let others have their turn now and then where nothing had to be waited for.
+        await self._take_turns(RECEIPT_MESSAGES)
+        return await asyncio.get_running_loop().sock_recv(self._sock, RECEIVE_BYTES)
+
+    async def _take_turns(self, messages: int) -> None:
+        """Let others have their turn now and then where nothing has to be waited for.
 
         A decoder that never stops talking would else stop this process: its heartbeats, and who keeps the time limits.
         """
-        self._receipts += 1
-        if self._receipts % RECEIPTS_IN_A_ROW == 0:
+        self._in_a_row += messages
+        if self._in_a_row >= MESSAGES_IN_A_ROW:
+            self._in_a_row = 0
             await asyncio.sleep(0)
-        return await asyncio.get_running_loop().sock_recv(self._sock, RECEIVE_BYTES)
 
     def resident_bytes(self) -> int:
         """Tell how much memory the process holds now; 0 when it is gone, or that cannot be read."""

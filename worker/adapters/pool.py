@@ -1,7 +1,7 @@
 """The decoder pool: slots with one child process each, what they may cost, and what it means when one dies.
 
-Owns slots, limits and replacement. Must not know media, stores or queues: it passes a plan in and events out, and
-hands the decoder the bytes that it asks for.
+Owns slots and replacement. Must not know media, stores or queues: it passes a plan in and events out, as far as they
+can be believed, and hands the decoder the bytes that it asks for.
 
 A capture in one slot is strictly sequential: a decoder that waits for bytes sends nothing, so reads and events need no
 tasks of their own, and a consumer that does not come back for the next event stops the decoder through the socket's
@@ -12,7 +12,7 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import AsyncGenerator
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from dataclasses import replace
 from signal import SIGPROF
 from typing import Self
@@ -20,17 +20,17 @@ from typing import Self
 from worker import settings
 from worker.adapters import wire
 from worker.adapters.children import Child
+from worker.adapters.claims import Claims, Said
 from worker.adapters.decoder_slot import IDLE, Slot
 from worker.adapters.parts import Begun, run_parts
 from worker.adapters.spawner import Spawner
 from worker.adapters.turns import Claim, Turns
+from worker.adapters.watchdog import Watchdog
 from worker.errors import Code, TaskError, over_limit
-from worker.media.parts import are_sound
-from worker.media.plan import CaptureEvent, CapturePlan, Cuts, Image, Part, PartEvent, Report
+from worker.media.plan import CaptureEvent, CapturePlan, Cuts, Part, PartEvent, Report
 from worker.ports import ByteSource
 from worker.source import read_exactly
 
-SAMPLE_S = 0.5
 ALIVE_SHARE = 0.25  # of the silence that is allowed: how often a decoder tells that it is alive
 RECYCLE_SHARE = 0.6  # of the memory limit, held by an idle decoder
 
@@ -45,28 +45,26 @@ class DecoderPool:
     """Decoder processes, one per slot; implements `worker.ports.DecoderPool`.
 
     `busy` counts slots at work, `restarts` replaced processes by reason (`recycled`, `crashed`, `timeout`, `memory`,
-    `canceled`), and `max_rss_bytes` is the largest resident size of a decoder when last sampled.
+    `canceled`).
     """
 
     def __init__(self, limits: settings.Pool, function: str = "worker.media.capture:capture") -> None:
         self.busy = 0
         self.restarts: Counter[str] = Counter()
-        self.max_rss_bytes = 0
         self._limits = limits
         self._slots: list[Slot] = []
         self._turns = Turns()
         self._spawner = Spawner(limits, function)
-        self._watchers: list[asyncio.Task[None]] = []
-        self._deaths = asyncio.Event()
+        self._watchdog = Watchdog(limits, self._slots, self._replace)
         self._closing = False
 
     async def __aenter__(self) -> Self:
         try:
-            self._slots = [Slot(asyncio.create_task(self._fork())) for _ in range(self._limits.slots)]
+            self._slots += [Slot(asyncio.create_task(self._fork())) for _ in range(self._limits.slots)]
             for slot in self._slots:
                 await slot.starting
                 self._turns.give_back(slot)
-            self._watchers = [asyncio.create_task(self._watch()), asyncio.create_task(self._keep_alive())]
+            self._watchdog.start()
         except BaseException:
             await self.close()
             raise
@@ -80,18 +78,26 @@ class DecoderPool:
         """The number of live decoder processes."""
         return len(self.pids())
 
+    @property
+    def max_rss_bytes(self) -> int:
+        """The largest resident size of a decoder when last sampled."""
+        return self._watchdog.max_rss_bytes
+
     def pids(self) -> list[int]:
         """List the process ids of the live decoders, in the order of their slots."""
         return [slot.child.pid for slot in self._slots if slot.child is not None and not slot.child.exited.done()]
 
     async def close(self) -> None:
-        """Kill all decoders and wait until they are gone."""
+        """Kill all decoders and wait until they are gone. Raises the bug that the watchdog ended by, if any."""
         self._closing = True
-        tasks = [*(slot.starting for slot in self._slots), *self._watchers]
-        for task in tasks:
+        starting = [slot.starting for slot in self._slots]
+        for task in starting:
             task.cancel()
-        outcomes = await asyncio.gather(*tasks, return_exceptions=True)
-        await self._spawner.close()  # captures that still run see their decoders die
+        outcomes = await asyncio.gather(*starting, return_exceptions=True)
+        try:
+            await self._watchdog.stop()
+        finally:
+            await self._spawner.close()  # captures that still run see their decoders die
         for outcome in outcomes:
             if isinstance(outcome, Child):
                 outcome.close()
@@ -129,14 +135,13 @@ class DecoderPool:
                 begun()
             with source.reader() as reader:
                 child = await self._begin(slot, plan, reader)
-                while not isinstance(message := await self._receive(slot, child, plan), Report):
+                claims = Claims(plan, reader.size, 2 * self._limits.hard_time_limit_s)  # killing takes a moment
+                while not isinstance(message := await self._receive(slot, child, claims), Report):
                     if isinstance(message, wire.Read):
                         await self._answer(slot, child, message, reader)
                     elif isinstance(message, wire.Expect):
-                        self._announce(slot, message, reader)
+                        reader.expect(tuple(zip(message.offsets, message.sizes, strict=True)))
                     else:
-                        if isinstance(message, Cuts):
-                            plan = replace(plan, may_split=False)  # told once
                         yield message
             slot.deadline = IDLE
             child.tasks += 1
@@ -177,25 +182,23 @@ class DecoderPool:
             slot.starting = asyncio.create_task(self._fork())
         return await asyncio.shield(slot.starting)
 
-    async def _receive(self, slot: Slot, child: Child, plan: CapturePlan) -> PartEvent | wire.Read | wire.Expect:
+    async def _receive(self, slot: Slot, child: Child, claims: Claims) -> PartEvent | wire.Read | wire.Expect:
         """Wait for the decoder's next word on its capture. Raises what the capture raised, or what befell it."""
-        message = await self._hear(slot, child, plan.limits.max_image_bytes)
-        match message:
-            case None:
-                raise await self._death(slot, child)
-            case wire.Failure():
-                slot.leaving = "timeout" if message.code == Code.TIMEOUT else "recycled"
-                cause = DecoderTraceback(message.traceback) if message.traceback else None
-                raise TaskError(message.code, message.message, retryable=message.retryable) from cause
-            case wire.Started() | wire.Ready() | wire.Alive():
-                raise self._garbage(slot, "a second start")
-            case Image() if not 0 <= message.entry < len(plan.entries):
-                raise self._garbage(slot, f"an image of entry {message.entry} of {len(plan.entries)}")
-            case Cuts() if not (plan.may_split and are_sound(message)):
-                raise self._garbage(slot, f"{len(message.times_s)} cuts")
-            case Report() if len(message.entries) != len(plan.entries):
-                raise self._garbage(slot, f"a report on {len(message.entries)} of {len(plan.entries)} entries")
-        return message
+        message = await self._hear(slot, child, claims.max_image_bytes)
+        if message is None:
+            raise await self._death(slot, child)
+        said = self._believed(slot, claims, message)
+        if isinstance(said, wire.Failure):
+            slot.leaving = "timeout" if said.code == Code.TIMEOUT else "recycled"
+            cause = DecoderTraceback(said.traceback) if said.traceback else None
+            raise TaskError(said.code, said.message, retryable=said.retryable) from cause
+        return said
+
+    def _believed(self, slot: Slot, claims: Claims, message: wire.FromDecoder) -> Said:
+        try:
+            return claims.check(message)
+        except wire.WireError as error:
+            raise self._garbage(slot, str(error)) from error
 
     async def _hear(self, slot: Slot, child: Child, max_payload_bytes: int) -> wire.FromDecoder | None:
         now = asyncio.get_running_loop().time
@@ -211,19 +214,8 @@ class DecoderPool:
 
     async def _answer(self, slot: Slot, child: Child, wanted: wire.Read, source: ByteSource) -> None:
         """Give the decoder the bytes it waits for. What reading raises is what the capture ends with."""
-        if not (0 < wanted.size <= wire.MAX_READ_BYTES and 0 <= wanted.offset <= source.size - wanted.size):
-            raise self._garbage(slot, f"a read of {wanted.size} bytes at {wanted.offset} of {source.size}")
         if not await child.send(wire.Block(await read_exactly(source, wanted.offset, wanted.size))):
             raise await self._death(slot, child)
-
-    def _announce(self, slot: Slot, told: wire.Expect, source: ByteSource) -> None:
-        """Pass on what the decoder is going to read."""
-        count = len(told.offsets)
-        ranges = tuple(zip(told.offsets, told.sizes, strict=False))
-        inside = all(size > 0 and 0 <= offset <= source.size - size for offset, size in ranges)
-        if not (len(told.sizes) == count <= wire.MAX_RANGES and inside):
-            raise self._garbage(slot, f"{count} ranges to read of {source.size} bytes: {ranges!r:.80}")
-        source.expect(ranges)
 
     async def _death(self, slot: Slot, child: Child, code: Code = Code.WORKER_CRASHED) -> TaskError:
         """Find out why the child closed its socket, and make sure that it is dead.
@@ -263,38 +255,5 @@ class DecoderPool:
 
     async def _fork(self) -> Child:
         child = await self._spawner.spawn()
-        child.exited.add_done_callback(lambda _: self._deaths.set())
+        child.exited.add_done_callback(lambda _: self._watchdog.died.set())
         return child
-
-    async def _watch(self) -> None:
-        """Keep the hard time limit and the memory limit; both kill within two samples."""
-        while True:
-            await asyncio.sleep(SAMPLE_S)
-            now = asyncio.get_running_loop().time()
-            self.max_rss_bytes = max([slot.keep_limits(self._limits, now) for slot in self._slots])
-
-    async def _keep_alive(self) -> None:
-        """Replace decoders that die while they are idle."""
-        while True:
-            with suppress(TimeoutError):  # then a pause may be over
-                async with asyncio.timeout(SAMPLE_S):
-                    await self._deaths.wait()
-            self._deaths.clear()
-            for slot in self._slots:
-                await self._revive(slot, asyncio.get_running_loop().time())
-
-    async def _revive(self, slot: Slot, now: float) -> None:
-        """Replace an idle decoder that has died, or could not be started: at once, and then ever less often.
-
-        A task that comes meanwhile does not wait: it tries a replacement of its own.
-        """
-        if not slot.idle or not slot.starting.done() or now < slot.revive_at:
-            return
-        if slot.child is None:
-            log.warning("starting a decoder process failed, trying again: %s", slot.starting.exception())
-        elif slot.child.exited.done():
-            log.warning("an idle decoder process %s, another takes its place", await slot.child.end())
-        else:
-            return
-        slot.pause_revivals(now)
-        self._replace(slot, "crashed")
