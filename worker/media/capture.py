@@ -1,7 +1,7 @@
 """The one way in: from a source and a plan to encoded frames, in one decoding pass for all entries."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -136,10 +136,12 @@ def _walk(
 
 def _steps(reader: JoinedReader, runs: Sequence[EntryRun]) -> Iterator[Iterator[Image]]:
     if all(run.follows_keyframes for run in runs):
-        return _keyframes(reader, runs)
-    return (
-        _frames(reader, runs) if any(run.every and run.wanted_s is not None for run in runs) else _times(reader, runs)
-    )
+        yield from _keyframes(reader, runs)
+        return
+    goes_on = True
+    while goes_on and any(run.wanted_s is not None for run in runs):
+        yield from _times(reader, runs)
+        goes_on = yield from _frames(reader, runs)
 
 
 def _keyframes(reader: JoinedReader, runs: Sequence[EntryRun]) -> Iterator[Iterator[Image]]:
@@ -153,12 +155,13 @@ def _keyframes(reader: JoinedReader, runs: Sequence[EntryRun]) -> Iterator[Itera
 
 
 def _times(reader: JoinedReader, runs: Sequence[EntryRun]) -> Iterator[Iterator[Image]]:
+    """Go from time to time, until an entry wants every frame from there on."""
     ended = False
     while True:
         for run in runs:
             run.settle()
         wanted, more = _upcoming(runs)
-        if not wanted:
+        if not wanted or any(run.every and run.wanted_s == wanted[0] for run in runs):
             return
         reachable = runs[0].timeline.reachable
         first_s, *then_s = map(reachable, wanted)
@@ -182,10 +185,14 @@ def _upcoming(runs: Sequence[EntryRun]) -> tuple[list[Fraction], bool]:
     return sorted(times), horizon is not None
 
 
-def _frames(reader: JoinedReader, runs: Sequence[EntryRun]) -> Iterator[Iterator[Image]]:
+def _frames(reader: JoinedReader, runs: Sequence[EntryRun]) -> Generator[Iterator[Image], None, bool]:
+    """Go from frame to frame, until no entry wants every one any more; tell whether there are more frames."""
     wanted = [run.wanted_s for run in runs if run.wanted_s is not None]
+    if not wanted:
+        return False
     shot = reader.at(runs[0].timeline.reachable(min(wanted)))
-    while any(run.wanted_s is not None for run in runs):
+    goes_on = True
+    while goes_on:
         after = None if shot.end_s is not None else reader.following()
         if after is None:
             shot = reader.current()
@@ -195,8 +202,10 @@ def _frames(reader: JoinedReader, runs: Sequence[EntryRun]) -> Iterator[Iterator
                 if run.every:
                     break
         if after is None:
-            break
+            return False
         shot = after
+        goes_on = any(run.every and run.wanted_s is not None and run.wanted_s <= shot.time_s for run in runs)
+    return True
 
 
 def _share(reader: JoinedReader, runs: Sequence[EntryRun], length_s: Fraction | None, part: Part) -> float:

@@ -79,9 +79,19 @@ def end_pts(media: Media) -> Fraction | None:
         return None
     if (end := indexed_end(media)) is not None:
         return end
-    if media.seekable and not media.seek(2**62):
+    if media.seekable and not _seek_to_last_key(media):
         media.rewind()
     return _last_end(media)[1]
+
+
+def _seek_to_last_key(media: Media) -> bool:
+    """Go to the last keyframe; False where what follows it would not be read as a whole."""
+    entries = media.stream.index_entries
+    indexed = entries[len(entries) - 1].timestamp if media.index_grows else BEFORE_ALL
+    if not media.seek(2**62) or not (packets := _peek(media, lambda *_: True)):
+        return False
+    # From what was indexed before, FFmpeg would go on with the last fragment, and leave out those between.
+    return indexed == BEFORE_ALL or (packets[0].dts or BEFORE_ALL) > indexed
 
 
 def latest_pts(media: Media) -> int | None:
