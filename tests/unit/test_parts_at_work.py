@@ -6,12 +6,12 @@ from fractions import Fraction
 import pytest
 
 from worker.adapters.decoder_slot import Slot
-from worker.adapters.parts import PartsAtWork
+from worker.adapters.parts import EVENT_BYTES, PartsAtWork
 from worker.adapters.turns import Claim, Turns
 from worker.errors import TaskError
-from worker.media.plan import Image
+from worker.media.plan import Image, Progress
 
-BOUND = 100
+BOUND = 10 * (EVENT_BYTES + 10)
 
 
 def image(part, number, size=10):
@@ -76,15 +76,35 @@ async def test_parts_begin_in_order():
 
 
 async def test_what_is_kept_is_bounded_and_no_part_begins_meanwhile():
-    parts = Parts(5, slots=4, count=8, size=20)
+    parts = Parts(5, slots=4, count=8, size=EVENT_BYTES + 20)
     task = asyncio.create_task(drain(parts.work.events()))
     await settle()
     parts.open(1, 2, 3, 4)
     await settle()
     assert parts.begun == [0, 1, 2, 3]
-    assert len(parts.given) <= BOUND // 20 + 3  # one each waits to be kept
+    assert len(parts.given) <= BOUND // (2 * EVENT_BYTES + 20) + 3  # one each waits to be kept
     parts.open(0)
     assert len(await task) == 40
+
+
+async def test_progress_is_kept_within_the_same_bound():
+    """A decoder that was taken over may tell it without end, long before its turn."""
+    given = 0
+
+    async def start(part, begun):
+        nonlocal given
+        begun()
+        while part:
+            given += 1
+            await asyncio.sleep(0)
+            yield Progress(0.5)
+        await asyncio.Event().wait()
+
+    task = asyncio.create_task(drain(PartsAtWork(2, start, BOUND).events()))
+    await settle()
+    assert given == BOUND // EVENT_BYTES + 1
+    task.cancel()
+    await asyncio.wait({task})
 
 
 async def test_an_image_larger_than_the_bound_still_comes():
@@ -99,7 +119,7 @@ async def test_a_consumer_that_stops_stops_all_parts():
     events = parts.work.events()
     await anext(events)
     await settle()
-    assert len(parts.given) <= BOUND // 10 + 4
+    assert len(parts.given) <= BOUND // (EVENT_BYTES + 10) + 4
     await events.aclose()
     assert sorted(parts.ended) == sorted(parts.begun)
 

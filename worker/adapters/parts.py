@@ -14,6 +14,7 @@ from worker.media.plan import CaptureEvent, CapturePlan, Cuts, Image, Part, Part
 
 Begun = Callable[[], None]
 Start = Callable[[int, Begun], AsyncGenerator[PartEvent, None]]
+EVENT_BYTES = 1024  # that one takes at most beside an image's data: without end they would fill the memory too
 
 
 async def run_parts(
@@ -49,8 +50,8 @@ async def run_parts(
 class PartsAtWork:
     """Runs `number` parts. `start(part, begun)` gives the events of one; it calls `begun` once it is its turn.
 
-    Parts begin in order, each when the one before has begun. What parts give before their turn is kept, up to about
-    `max_bytes` of images: then those parts wait, and no other begins.
+    Parts begin in order, each when the one before has begun. What parts give before their turn is kept, up to
+    `max_bytes`: then those parts wait, and no other begins.
     """
 
     def __init__(self, number: int, start: Start, max_bytes: int) -> None:
@@ -121,4 +122,4 @@ class PartsAtWork:
 
 
 def _size(event: PartEvent) -> int:
-    return len(event.data) if isinstance(event, Image) else 0
+    return EVENT_BYTES + (len(event.data) if isinstance(event, Image) else 0)
