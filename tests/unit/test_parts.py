@@ -13,8 +13,11 @@ from hypothesis import strategies as st
 from tests.parts import capture_in_parts, results
 from tests.streams import make, streams
 from tests.unit.test_capture import SEED, explore, plans
-from worker.errors import TaskError
+from worker.errors import Code, TaskError
+from worker.media import parts
 from worker.media.capture import capture
+from worker.media.parts import Joined
+from worker.media.plan import CapturePlan, EntryPlan, EntryReport, Image, Mode, Rendition, Report, Selection
 
 
 @st.composite
@@ -52,3 +55,19 @@ def brief(events):
     """What a person can compare."""
     images, ends = results(events)
     return [(i.entry, i.index, i.source_pts, str(i.requested_s), str(i.score), i.repeated) for i in images], ends
+
+
+def test_what_all_entries_keep_back_while_parts_are_joined_is_bounded(monkeypatch):
+    """They are joined in the process that all captures share."""
+    monkeypatch.setattr(parts, "JOINED_BYTES", 50)
+    best = EntryPlan(Selection(Mode.DHASH, interval_s=Fraction(1), number=5), Rendition())
+    joined = Joined(CapturePlan((best,) * 3))
+    for number in range(5):
+        for entry in range(3):
+            time_s = Fraction(number)
+            image = Image(entry, 1, time_s, time_s, number, True, 8, 8, bytes(5), "", number, Fraction(100))
+            assert list(joined.add(image)) == []
+    assert list(joined.add(Report((EntryReport(5, 5),) * 3, "mov", "h264", 8, 8, 5, 5, 0, {}))) == []
+    *images, report = joined.finish()
+    assert sum(len(image.data) for image in images) == 50
+    assert sorted(entry.error_code for entry in report.entries) == ["", "", Code.LIMIT_EXCEEDED]

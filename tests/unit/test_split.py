@@ -178,3 +178,11 @@ def test_limits_hold_over_all_parts(video):
     joined = capture_in_parts(io.BytesIO(video()), plan, cut(video(), plan))
     assert results(joined) == results(whole)
     assert joined[-1].entries[0].count == 60
+
+
+@pytest.mark.parametrize(("number", "is_cut"), [(8, True), (9, False)])
+def test_nothing_is_cut_whose_best_images_are_too_large_to_be_kept_for_all_parts(video, number, is_cut):
+    """Parts are joined by the process that all captures share."""
+    selection = replace(SELECTIONS["dhash-number"], number=number)
+    large = EntryPlan(selection, Rendition(width=1024, height=1024))
+    assert bool(cut(video(), CapturePlan((large,)))) is is_cut

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 
+from worker.media.bounds import JOINED_BYTES, is_ranked
 from worker.media.parts import Joined, parts_of
 from worker.media.plan import CaptureEvent, CapturePlan, Cuts, Image, Part, PartEvent
 
@@ -37,6 +38,8 @@ async def run_parts(
         return first
 
     joined = Joined(plan)
+    if any(is_ranked(entry.selection) for entry in plan.entries):  # of which `joined` keeps the best
+        max_bytes = max(max_bytes - JOINED_BYTES, max_bytes // 2)
     async with aclosing(PartsAtWork(len(parts), begin, max_bytes).events()) as events:
         async for event in events:
             for each in joined.add(event):

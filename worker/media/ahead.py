@@ -59,7 +59,11 @@ class ReadAhead:
         """Set the wanted times, of which the first is the next; with `more` later ones than those may follow."""
         self.wanted, self._more = wanted, more
         if wanted:
-            self._shown.forget_before(wanted[0])
+            self.forget_before(wanted[0])
+
+    def forget_before(self, pts: int) -> None:
+        """Forget when frames are shown that are not wanted again, once the one at a time is."""
+        self._shown.forget_before(pts)
 
     # --- where to start
 

@@ -9,7 +9,7 @@ from time import perf_counter
 from typing import BinaryIO
 
 from worker.errors import Code, TaskError
-from worker.media.bounds import damaged_message
+from worker.media.bounds import Held, damaged_message
 from worker.media.container import Media
 from worker.media.cover import find_cover
 from worker.media.encode import encode, size_of
@@ -105,13 +105,13 @@ def _runs(plan: CapturePlan, reader: JoinedReader, media: Media, survey: Survey)
         reader.tolerance_s,
         media.frame_interval_s(),
     )
-    runs = []
+    runs, held = [], Held()
     for number, entry in enumerate(plan.entries):
         times = None
         if entry.selection.mode is Mode.KEYFRAME and survey.key_s is not None:
             first_s = plan.trim_start_s + entry.selection.start_s - reader.tolerance_s
             times = [time for time in survey.key_s if time >= first_s]
-        runs.append(EntryRun(number, entry, plan.limits, timeline, times, part=plan.part))
+        runs.append(EntryRun(number, entry, plan.limits, timeline, times, held=held, part=plan.part))
     return runs
 
 

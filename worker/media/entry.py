@@ -8,7 +8,7 @@ from fractions import Fraction
 from av.video.frame import VideoFrame
 
 from worker.errors import Code, TaskError, over_limit
-from worker.media.bounds import no_image, ranked
+from worker.media.bounds import Held, no_image, ranked
 from worker.media.decode import Shot
 from worker.media.fingerprint import dhash
 from worker.media.output import Choice, Output
@@ -59,9 +59,13 @@ class EntryRun:
         timeline: Timeline,
         key_times: Iterable[Fraction] | None = None,
         *,
+        held: Held,
         part: Part | None = None,
     ) -> None:
-        """Start entry number `entry` of a plan, of which only a `part` is done; `average` needs the timeline's end."""
+        """Start entry number `entry` of a plan, of which only a `part` is done; `average` needs the timeline's end.
+
+        `held` is what all entries may keep back.
+        """
         self.output = Output(entry, plan, limits, timeline.start_s)
         self.error: TaskError | None = None
         self._selection = plan.selection
@@ -74,7 +78,7 @@ class EntryRun:
         self._hashed: VideoFrame | None = None
         self._hash: int | None = None
         self._last_s: Fraction | None = None
-        self._best = ranked(plan.selection)
+        self._best = ranked(plan.selection, held)
         fine = plan.selection.interval_s < timeline.interval_s - timeline.tolerance_s
         sole = plan.selection.mode is Mode.INTERVAL and plan.selection.number == 1
         self.every = fine and not sole and plan.selection.mode in (Mode.INTERVAL, Mode.DHASH)

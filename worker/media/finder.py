@@ -248,6 +248,8 @@ class FrameFinder:
 
     def _decode_next(self) -> None:
         self._ahead.aim((), more=True)
+        if self.current is not None:
+            self._ahead.forget_before(pts_of(self.current))
         while not self.decoder.ready and not self.decoder.drained:
             self._decode_one()
 

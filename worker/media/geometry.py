@@ -108,7 +108,7 @@ def layout(source: Size, rendition: Rendition, max_pixels: int = Limits().max_pi
 
     Raises `LimitExceeded` where `crop` would scale a very long picture to more than `max_pixels`.
     """
-    target = Size(_side(rendition.width, source.width), _side(rendition.height, source.height))
+    target = Size(side_of(rendition.width, source.width), side_of(rendition.height, source.height))
     if rendition.scale_type is ScaleType.STRETCH:
         one_sided = (rendition.width is None) != (rendition.height is None)
         return _plain(target, aspect_changed=one_sided and _distorts(source, target))
@@ -137,7 +137,8 @@ def _cropped(source: Size, target: Size, max_pixels: int) -> Layout:
     return Layout(scaled, crop, target, target, (0, 0), aspect_changed=False)
 
 
-def _side(wanted: int | Fraction | None, own: int) -> int:
+def side_of(wanted: int | Fraction | None, own: int) -> int:
+    """Tell how many pixels a wanted side is, where the picture has its `own` number."""
     if wanted is None:
         return own
     return wanted if isinstance(wanted, int) else _rounded(own * wanted)

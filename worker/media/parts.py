@@ -11,7 +11,7 @@ from fractions import Fraction
 from itertools import pairwise
 
 from worker.errors import Code, TaskError, over_limit
-from worker.media.bounds import check_number, damaged_message, no_image, ranked
+from worker.media.bounds import JOINED_BYTES, Held, check_number, damaged_message, no_image, ranked
 from worker.media.plan import (
     CaptureEvent,
     CapturePlan,
@@ -48,7 +48,8 @@ class Joined:
     """Feed it the events of all parts, part after part, with `add`; then `finish`."""
 
     def __init__(self, plan: CapturePlan) -> None:
-        self._entries = [_Entry(entry, plan.limits) for entry in plan.entries]
+        held = Held(JOINED_BYTES)
+        self._entries = [_Entry(entry, plan.limits, held) for entry in plan.entries]
         self._limits = plan.limits
         self._told = 0.0
         self._reports: list[Report] = []
@@ -99,7 +100,7 @@ class Joined:
 class _Entry:
     """One entry over all parts."""
 
-    def __init__(self, plan: EntryPlan, limits: Limits) -> None:
+    def __init__(self, plan: EntryPlan, limits: Limits, held: Held) -> None:
         self._selection = plan.selection
         self._limits = limits
         self._count = 0
@@ -107,7 +108,7 @@ class _Entry:
         self._warnings: dict[str, str] = {}
         self._hash: int | None = None
         self._last_pts: int | None = None
-        self._best = ranked(plan.selection)
+        self._best = ranked(plan.selection, held)
 
     @property
     def is_complete(self) -> bool:

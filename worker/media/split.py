@@ -14,7 +14,9 @@ from itertools import pairwise
 from math import ceil, inf
 
 from worker.media.access import Access
+from worker.media.bounds import JOINED_BYTES, is_ranked
 from worker.media.container import Media
+from worker.media.geometry import side_of
 from worker.media.plan import CapturePlan, EntryPlan, Mode
 from worker.media.timeline import first_pts
 
@@ -22,6 +24,9 @@ DECODED_PIXELS_PER_S = 500e6
 DRAWN_PIXELS_PER_S = 70e6
 WORTH_S = 2.0
 """Estimated work below which nothing is cut."""
+
+PIXEL_BYTES = 4
+"""Of an image, at most: encoded it hardly takes more than its samples do."""
 
 SHORTEST_S = 0.5
 LONGEST_S = 3.0
@@ -69,6 +74,8 @@ def find_cuts(media: Media, plan: CapturePlan, end_s: Fraction | None) -> tuple[
     length_s = float(end_s or _length_s(media))
     if plan.segmented or not media.seekable or any(entry.last_only for entry in plan.entries):
         return ()
+    if _held_bytes(media, plan) > JOINED_BYTES:
+        return ()
     demands = _demands(media, plan, length_s)
     if _at_most_s(media, demands) < WORTH_S:
         return ()
@@ -88,6 +95,19 @@ def find_cuts(media: Media, plan: CapturePlan, end_s: Fraction | None) -> tuple[
     if media.seeks > seeks:
         media.rewind()
     return times_s
+
+
+def _held_bytes(media: Media, plan: CapturePlan) -> int:
+    """Tell what the images take, at most, that are kept back until the parts have told which are the best."""
+    context = media.stream.codec_context
+    entries = (entry for entry in plan.entries if is_ranked(entry.selection))
+    return sum(
+        entry.selection.number
+        * side_of(entry.rendition.width, context.width)
+        * side_of(entry.rendition.height, context.height)
+        * PIXEL_BYTES
+        for entry in entries
+    )
 
 
 def _length_s(media: Media) -> Fraction:
