@@ -6,7 +6,6 @@ Owns the requests to the store, and what is kept. Knows no readers and no order 
 import asyncio
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -42,8 +41,7 @@ class RangeCache:
     """Pieces that never overlap. The object's tag is pinned: a changed object fails all further requests.
 
     `capacity_bytes` bounds what is kept, least recently used first out, but never what is pinned; what is being
-    fetched counts too. `on_read` is called with the size of each range that came from the store; what is over `budget`
-    is not requested, and fails.
+    fetched counts too. What is over `budget` is not requested, and fails.
     """
 
     def __init__(
@@ -53,7 +51,6 @@ class RangeCache:
         info: ObjectInfo,
         *,
         capacity_bytes: int,
-        on_read: Callable[[int], None] | None = None,
         budget: ReadBudget | None = None,
     ) -> None:
         self.bytes_read = 0
@@ -65,7 +62,6 @@ class RangeCache:
         self._store = store
         self._location = location
         self._etag = info.etag
-        self._on_read = on_read
         self._budget = budget
         self._pieces: list[Piece] = []  # by place
         self._recent: OrderedDict[Piece, None] = OrderedDict()  # the same, least recently used first
@@ -73,7 +69,7 @@ class RangeCache:
         if info.head:
             self._new(0, len(info.head)).content.set_result(info.head)
             self.requests += 1
-            self._count(info.head)
+            self.bytes_read += len(info.head)
 
     @property
     def under_way(self) -> int:
@@ -159,7 +155,7 @@ class RangeCache:
         if self._budget is not None:
             self._budget.spend(size)
         data = await self._store.read(self._location, offset, size, self._etag)
-        self._count(data)
+        self.bytes_read += len(data)
         if len(data) != size:
             raise TaskError(
                 Code.STORAGE_UNAVAILABLE,
@@ -167,11 +163,6 @@ class RangeCache:
                 retryable=True,
             )
         return data
-
-    def _count(self, data: bytes) -> None:
-        self.bytes_read += len(data)
-        if self._on_read:
-            self._on_read(len(data))
 
     def _settle(self, pieces: list[Piece], fetch: asyncio.Task[bytes]) -> None:
         """Hand a finished request's data, or its failure, to whoever waits; forget pieces that failed."""

@@ -8,7 +8,7 @@ storage technology and no media format.
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from worker.errors import Code, TaskError
@@ -29,8 +29,7 @@ MAX_WAITING = 4096
 class CachedSource:
     """Implements `ports.ByteSource`, with a cache of `cache_bytes` that all its readers share.
 
-    The object's tag is pinned: a changed object fails all further reads. `on_read` is called with the size of each
-    range that came from the store. Use `contextlib.aclosing`.
+    The object's tag is pinned: a changed object fails all further reads. Use `contextlib.aclosing`.
     """
 
     def __init__(
@@ -41,10 +40,9 @@ class CachedSource:
         *,
         cache_bytes: int,
         block_bytes: int = BLOCK_BYTES,
-        on_read: Callable[[int], None] | None = None,
         budget: ReadBudget | None = None,
     ) -> None:
-        self._cache = RangeCache(store, location, info, capacity_bytes=cache_bytes, on_read=on_read, budget=budget)
+        self._cache = RangeCache(store, location, info, capacity_bytes=cache_bytes, budget=budget)
         self._block_bytes = block_bytes
         self._own = _Reader(self._cache, block_bytes)
 

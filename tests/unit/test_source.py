@@ -144,13 +144,3 @@ async def test_one_frame_of_a_large_mp4_with_its_index_at_the_end_reads_little()
             await read_through(source, place, place + MIB, 32_768)
     assert store.total < size * 0.05
     assert source.bytes_read == store.total
-
-
-async def test_on_read_is_told_of_every_range():
-    store = MemoryStore(size=10 * MIB)
-    told = []
-    async with store.source(on_read=told.append) as source:
-        await source.read(0, 3 * MIB)
-        await source.read(9 * MIB, 3 * MIB)
-    assert sorted(told) == sorted(size for _, size in store.ranges)
-    assert told[0] == 3 * MIB

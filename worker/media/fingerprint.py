@@ -26,11 +26,6 @@ def dhash(luma: Luma, depth: int) -> int:
     return int.from_bytes(np.packbits(bits).tobytes(), "big")
 
 
-def hamming(a: int, b: int) -> int:
-    """Count the bits that differ."""
-    return (a ^ b).bit_count()
-
-
 def _cell_sums(values: npt.NDArray[np.generic], count: int) -> npt.NDArray[np.int64]:
     """Split axis 0 into `count` equal cells and sum each; a value on a border counts to both by its exact share.
 

@@ -86,7 +86,6 @@ class Limits:
     max_streams: int = 128
     max_decoded_frames: int = 1_000_000
     max_image_bytes: int = 64 * 2**20
-    max_output_side: int = 4096
     max_opening_bytes: int = 128 * 2**20
     max_allocation_bytes: int = 512 * 2**20
     codecs: tuple[str, ...] = ()

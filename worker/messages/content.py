@@ -10,7 +10,6 @@ from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler
 from pydantic.alias_generators import to_pascal
 
 Status = Literal["Running", "Retrying", "Succeeded", "Failed", "Canceled"]
-EVENT_TYPE = "imm:Task:MediaConvert"
 
 
 class _Told(BaseModel):
