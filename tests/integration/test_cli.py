@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -143,6 +144,35 @@ def test_events_are_shown_until_ctrl_c(environ, write_task):
         os.killpg(watcher.pid, signal.SIGINT)
         assert watcher.wait(30) == 0
         assert watcher.stderr.read().strip() == ""
+
+
+@pytest.mark.parametrize(
+    ("command", "status"),
+    [
+        (["serve"], 0),
+        (["watch"], 0),
+        (["submit", "TASK"], 130),
+        (["cancel", "any"], 130),
+        (["topology"], 130),
+        (["dead", "list"], 130),
+    ],
+)
+def test_ctrl_c_ends_each_command_with_its_status(environ, write_task, command, status):
+    command = [write_task("any") if word == "TASK" else word for word in command]
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"amqp://127.0.0.1:{silent.getsockname()[1]}/"
+        with started(environ | {"FRAME_CAPTURE_AMQP__URL": url}, *command) as process:
+            connection, _ = silent.accept()  # so it is under way
+            with connection:
+                os.killpg(process.pid, signal.SIGINT)
+                assert process.wait(30) == status
+                assert "Traceback" not in process.stderr.read()
+
+
+def test_ctrl_c_lets_a_worker_finish(environ):
+    with serving(environ) as worker:
+        os.killpg(worker.pid, signal.SIGINT)
+        assert worker.wait(30) == 0
 
 
 def test_ctrl_c_ends_following_quietly(environ, write_task):
