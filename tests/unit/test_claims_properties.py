@@ -158,7 +158,7 @@ def test_progress_that_is_believed_is_a_percentage(fraction):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("folder", ["audio_cover", "broken", "codecs", "containers", "geometry", "timing"])
+@pytest.mark.parametrize("folder", ["audio_cover", "broken", "codecs", "containers"])
 def test_real_files_are_believed(folder):
     files = sorted(path for path in (MEDIA / folder).rglob("*") if path.is_file() and path.stat().st_size < 2_000_000)
     if not files:
