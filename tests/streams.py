@@ -8,6 +8,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+from av.video.frame import PictureType
 from hypothesis import strategies as st
 
 FAST = {
@@ -45,7 +46,10 @@ FIXED_RATES = {"mpeg2video", "mpeg1video"}
 
 @dataclass(frozen=True)
 class Stream:
-    """A recipe. `steps` are the frames' durations in units of `time_base`; `static` the frames that repeat the last."""
+    """A recipe. `steps` are the frames' durations in units of `time_base`; `static` the frames that repeat the last;
+
+    before `plain` frames none is a B-frame.
+    """
 
     codec: str
     container: str
@@ -59,6 +63,7 @@ class Stream:
     static: int
     size: tuple[int, int]
     interlaced: bool
+    plain: int = 0
 
     @property
     def suffix(self):
@@ -155,10 +160,12 @@ def make(stream: Stream, folder: Path) -> Path:
         context.time_base, context.gop_size, context.max_b_frames = stream.time_base, stream.gop, stream.bframes
         context.thread_count = 1
         pts = stream.start
-        for picture, step in zip(pictures(stream), stream.steps, strict=True):
+        for number, (picture, step) in enumerate(zip(pictures(stream), stream.steps, strict=True)):
             frame = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(format=video.pix_fmt)
             frame.pts, frame.time_base, frame.duration = pts, stream.time_base, step
             pts += step
+            if 0 < number < stream.plain:
+                frame.pict_type = PictureType.P
             container.mux(video.encode(frame))
         container.mux(video.encode(None))
     return path

@@ -47,7 +47,8 @@ class ReadAhead:
         self._more = True
         self._media = media
         self._waiting = Waiting()
-        self._shown = ShownTimes()
+        made_up = media.format_name == "matroska" and media.stream.codec_context.name == "h264"
+        self._shown = ShownTimes(counts=made_up)
         self._indexed = media.seekable
         self._seeking = Seeking(media)
         self._is_first = True
@@ -205,8 +206,8 @@ class ReadAhead:
 
     def _hold(self, held: Held) -> None:
         packet = held.packet
-        shown_pts = None if packet.is_discard else packet.pts
-        self._shown.note(packet.dts, shown_pts, self._media.shown_for(packet.duration))
+        if not packet.is_discard:  # of what an edit leaves out, dts tells nothing either: the next goes back to its own
+            self._shown.note(packet.dts, packet.pts, self._media.shown_for(packet.duration))
         self._waiting.put(held)
 
     # --- what packets tell

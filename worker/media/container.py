@@ -21,7 +21,7 @@ from worker.media.clock import Continuity
 from worker.media.codecs import check_codec, whitelist
 from worker.media.cover import is_real_video
 from worker.media.extent import is_truncated
-from worker.media.index import is_partial
+from worker.media.index import is_in_order, is_partial
 from worker.media.opening import is_too_large, open_container, padded_pixels
 from worker.media.plan import Limits
 from worker.media.presentation import decoder_for, presentation
@@ -69,16 +69,17 @@ class Media:
     def _open(self) -> None:
         expect_index(self.file)
         self.container = open_container(self.file, self._limits)
+        self.format_name = self.container.format.name.split(",")[0]
+        self.seekable = False
         try:
             self.video = _choose(self.container, self._limits)
             if self.video is not None:
                 self.context = _prepared(decoder_for(self.video), self._limits, strict=self.strict)
                 self.presentation = presentation(self.container, self.video)
+                self.seekable = self.format_name in SEEKABLE and is_in_order(self.video)
         except BaseException:
             self.container.close()
             raise
-        self.format_name = self.container.format.name.split(",")[0]
-        self.seekable = self.format_name in SEEKABLE
         self.index_read = self.format_name == "mov"
         self._wanted: Sequence[int] = ()
         self._unread: deque[VideoPacket] = deque()

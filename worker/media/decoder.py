@@ -32,6 +32,9 @@ REMEMBERED = 256
 HELD_FRAMES = 16
 """Frames after which every frame that was sent before has come out: the most that any codec reorders."""
 
+FORGETTING_STARTS = 2
+"""Clean starts of a cut file among which pictures may still say that those before the cut are no longer needed."""
+
 
 @dataclass(frozen=True, slots=True)
 class Held:
@@ -85,7 +88,7 @@ class Decoder:
         self._media = media
         self._budget = budget
         progressive = self._context.field_order in (0, 1)  # unknown is mostly progressive
-        self._skips = progressive
+        self.skips = progressive
         self._best_effort: BestEffort | None = None
         self._unclean = False
         self._run = 0
@@ -94,6 +97,11 @@ class Decoder:
     @property
     def _context(self) -> VideoCodecContext:
         return self._media.context
+
+    @property
+    def may_miss_past(self) -> bool:
+        """Whether a keyframe that is a clean start may fail all the same, for what was before it: in H.264 only."""
+        return self._context.name == "h264"
 
     def restart(self) -> None:
         """Forget what was sent; what comes next has to be a clean start."""
@@ -104,6 +112,7 @@ class Decoder:
         self.skipped: deque[int] = deque(maxlen=REMEMBERED)
         self._sent: deque[Sent] = deque(maxlen=REMEMBERED)
         self._start: Sent | None = None
+        self._starts = 0
         self._held: deque[tuple[VideoFrame, Sent]] = deque()
         self._newest: int | None = None
         self._dirty = False
@@ -116,7 +125,7 @@ class Decoder:
 
     def change(self, reason: Spoiled) -> None:
         """Decode in the way that `reason` asks for, from the next restart on."""
-        self._skips = False
+        self.skips &= reason is Spoiled.UNCLEAN
         if reason is Spoiled.IRREGULAR:
             self._media.strict = False
         elif reason is Spoiled.UNCLEAN:
@@ -132,7 +141,7 @@ class Decoder:
         packet = held.packet
         if packet.is_corrupt:
             self._stop_skipping()  # something is missing before it
-        if self._skips and packet.pts is not None and self._media.is_disposable(packet) and not needs(packet.pts):
+        if self.skips and packet.pts is not None and self._media.is_disposable(packet) and not needs(packet.pts):
             self.skipped.append(packet.pts)
             return
         if self._dirty and held.access is Access.RESET:  # a decoder that knows nothing of the damage goes on here
@@ -141,6 +150,7 @@ class Decoder:
         sent = packet.opaque = Sent(self._run, packet.pts, held.access, held.first)
         self._sent.append(sent)
         self._start = self._start or sent
+        self._starts += sent.access >= Access.CLEAN
         self._judge(sent)
         if packet.is_corrupt and self._media.format_name not in DISCONTINUOUS:
             self._damage(sent)  # it is cut short, which some decoders do not notice
@@ -149,7 +159,7 @@ class Decoder:
         self._decode(packet, sent)
 
     def _stop_skipping(self) -> None:
-        self._skips = False
+        self.skips = False
         if self.skipped:
             raise SpoiledError(Spoiled.SKIPPED)
 
@@ -202,9 +212,9 @@ class Decoder:
     def _only_misses_past(self, sent: Sent | None) -> bool:
         """Tell whether a packet fails only since it needs what came before the keyframe that was started at.
 
-        One that is shown before that keyframe does, and nothing after it needs it. If another fails, or the keyframe
-        itself, which may say of earlier pictures that they are no longer needed, the start may be the reason: raises
-        `SpoiledError`.
+        One that is shown before that keyframe does, and nothing after it needs it. If another of H.264 fails, or the
+        keyframe itself, which may say of earlier pictures that they are no longer needed, the start may be the reason:
+        raises `SpoiledError`. A file that was cut there has no earlier start, and what fails so is no damage.
         """
         start = self._start
         if start is None or start.access is not Access.CLEAN:
@@ -212,6 +222,10 @@ class Decoder:
         if sent is not None and sent.pts is not None and start.pts is not None and sent.pts < start.pts:
             sent.spoiled = True
             return True
+        if not self.may_miss_past:
+            return False
+        if start.first and self._media.strict and self._starts <= FORGETTING_STARTS:
+            raise SpoiledError(Spoiled.IRREGULAR)
         if not self._unclean:
             raise SpoiledError(Spoiled.UNCLEAN)
         return False

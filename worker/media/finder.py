@@ -100,6 +100,7 @@ class FrameFinder:
         while True:
             try:
                 self._decode_to(threshold, limit)
+                self._check_found()
             except SpoiledError as spoiled:
                 self.again(spoiled)
                 continue
@@ -203,6 +204,16 @@ class FrameFinder:
                 self._reached(threshold)
                 return
             self._decode_one()
+
+    def _check_found(self) -> None:
+        """Raise `SpoiledError` where the frame is not the one that packets tell of, and no damage says why."""
+        if self.decoder.damaged or not self._ahead.complete:
+            return
+        target, start, frame = self._ahead.target, self._ahead.run_pts, self.current
+        if target is None or (start is not None and target < start) or (frame is not None and pts_of(frame) == target):
+            return
+        if frame is None or not frame.interlaced_frame:  # half of a picture may be a packet with a time of its own
+            raise SpoiledError(Spoiled.SKIPPED if self.decoder.skips else Spoiled.UNORDERED)
 
     def _approach(self, threshold: int, limit: int) -> bool:
         """Read on until packets tell the frame, and start where it has to be started; tell whether it is there."""

@@ -1,6 +1,7 @@
 """What the index of an MP4 file, which lists packets by when they are decoded, tells of times. Reads nothing."""
 
 from fractions import Fraction
+from itertools import pairwise
 
 from av.video.stream import VideoStream
 
@@ -25,3 +26,12 @@ def is_partial(stream: VideoStream, interval: Fraction) -> bool:
         return False
     indexed = entries[len(entries) - 1].timestamp - entries[0].timestamp
     return indexed + decode_delay(stream) + 2 * interval < stream.duration
+
+
+def is_in_order(stream: VideoStream) -> bool:
+    """Tell whether the index goes by time, as searching it takes for granted: several edits may go back."""
+    entries = stream.index_entries
+    if len(entries) == stream.frames:  # no edit repeats or leaves out any
+        return True
+    times = (entries[place].timestamp for place in range(len(entries)))
+    return all(earlier <= later for earlier, later in pairwise(times))

@@ -17,10 +17,12 @@ def lone_keyframes(media: Media, decoder: Decoder, first: int, start: int | None
     """
     for packet in key_packets(media, start):
         access = media.access(packet)
-        if packet.pts is None or packet.pts < first or access < Access.ALONE:
+        if packet.pts is None or packet.pts < first or packet.is_discard or access < Access.ALONE:
             continue
         frame = _alone(media, decoder, packet)
-        if frame is None and access is Access.CLEAN:  # it may only say of earlier pictures to forget them
+        if (
+            frame is None and access is Access.CLEAN and decoder.may_miss_past
+        ):  # it may only say of earlier pictures to forget them
             raise SpoiledError(Spoiled.UNCLEAN)
         decoder.damaged += frame is None
         if frame is not None:

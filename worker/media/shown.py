@@ -6,14 +6,20 @@ Knows no packets' contents, no decoder and no seeks.
 from bisect import bisect_right, insort
 from fractions import Fraction
 
+REORDERED = 16
+"""Frames that may be decoded before one that is shown earlier: no decoder keeps more (max_dec_frame_buffering)."""
+
 
 class ShownTimes:
     """The times of a run's frames, in ticks, from its packets in decoding order.
 
     `ended` says that no packet follows. A wanted time is given as the greatest pts that counts as at or before it.
+    Where nothing but a guess of FFmpeg's says when packets are decoded, `counts` is set: frames then count that are
+    shown later, since no more of them than `REORDERED` can be decoded before one that is shown earlier.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, counts: bool = False) -> None:
+        self._counts = counts
         self.ended = False
         self.last_dts: int | None = None
         self._times: list[int] = []  # in order
@@ -29,7 +35,7 @@ class ShownTimes:
         del self._times[: max(bisect_right(self._times, wanted) - 2, 0)]
 
     def note(self, dts: int | None, pts: int | None, duration: Fraction) -> None:
-        """Take in a packet; `pts` is None for one that shows nothing, `duration` how long its frame is shown."""
+        """Take in a packet; `pts` is None where it tells none, `duration` how long its frame is shown."""
         if dts is not None:
             self.last_dts = dts
         if pts is not None:
@@ -49,7 +55,11 @@ class ShownTimes:
 
     def is_known(self, wanted: int) -> bool:
         """Tell whether no packet that is still to be read can belong at or before a time."""
-        return bool(self._times) and (self.ended or (self.last_dts is not None and self.last_dts > wanted))
+        if self.ended or not self._times:
+            return bool(self._times)
+        if self._counts:
+            return len(self._times) - bisect_right(self._times, wanted) > REORDERED
+        return self.last_dts is not None and self.last_dts > wanted
 
     def is_last(self, pts: int) -> bool:
         """Tell whether no frame that is known is shown after `pts`."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from itertools import takewhile
-from math import ceil
 from os import SEEK_END
 
 from av.stream import Discard
@@ -13,9 +12,11 @@ from av.stream import Discard
 from worker.media.access import Access
 from worker.media.container import Media, VideoPacket
 from worker.media.cues import are_complete
+from worker.media.index import decode_delay
 
 PEEKED_PACKETS = 64
-SPARE_PACKETS = 4
+LAST_PACKETS = 6, 20
+"""Packets at an MP4's end among which the last frame's is looked for: few mostly do, but not behind many B-frames."""
 
 SPARSE_BYTES = 2**20
 """A Matroska file for each of its keyframes, from which on leaving out what lies between is worth the requests."""
@@ -100,7 +101,9 @@ def latest_pts(media: Media) -> int | None:
     Frames are shown by the time between the first packet and its frame later than packets are decoded.
     """
     entries, start = media.stream.index_entries, media.stream.start_time
-    if media.format_name != "mov" or start is None or len(entries) <= _last_packets(media) or media.index_grows:
+    if media.format_name != "mov" or not media.seekable or media.index_grows:
+        return None
+    if start is None or len(entries) <= min(LAST_PACKETS):
         return None
     return entries[len(entries) - 1].timestamp + start - entries[0].timestamp
 
@@ -108,37 +111,43 @@ def latest_pts(media: Media) -> int | None:
 def indexed_end(media: Media) -> Fraction | None:
     """Find the end of an MP4 from its last packets alone; None where later frames may lie before them.
 
-    Leaves the media at its end.
+    As many frames are shown after the last packet is decoded as are decoded before the first one is shown: they all
+    have to be among the packets. Leaves the media at its end.
     """
     latest = latest_pts(media)
     if latest is None:
         return None
-    entries = media.stream.index_entries
-    place = len(entries) - _last_packets(media)
-    # FFmpeg takes what it is to seek for the time of a frame, and goes to the packet that is decoded that much before.
-    delay = (media.stream.start_time or 0) - entries[0].timestamp
-    media.expect_from(place)
-    if not media.seek_packet(entries[place].timestamp + delay):
-        return None
-    last, end = _last_end(media)
-    return end if last is not None and last >= latest else None
+    start, delay = media.stream.start_time or 0, decode_delay(media.stream)
+    for count in LAST_PACKETS:
+        entries = media.stream.index_entries
+        place, newest = len(entries) - count, entries[len(entries) - 1].timestamp
+        reordered = entries.search_timestamp(start - 1, any_frame=True) + 1
+        if place < 0:
+            break
+        media.expect_from(place)
+        if not media.seek_packet(entries[place].timestamp + delay):
+            break
+        last, end, later = _last_end(media, newest)
+        if last is not None and last >= latest and later >= reordered:
+            return end
+    return None
 
 
-def _last_packets(media: Media) -> int:
-    return 2 * media.stream.codec_context.has_b_frames + SPARE_PACKETS
-
-
-def _last_end(media: Media) -> tuple[int | None, Fraction | None]:
-    """Read all that follows; give the last frame's pts and where it ends."""
+def _last_end(media: Media, newest: int = BEFORE_ALL) -> tuple[int | None, Fraction | None, int]:
+    """Read all that follows; give the last frame's pts, where it ends, and how many are shown after `newest`."""
     last: int | None = None
     end = Fraction(0)
+    later = 0
     while (packet := media.read()) is not None:
         if packet.pts is None:
-            return None, None
-        if not packet.is_discard and (last is None or packet.pts >= last):
+            return None, None, 0
+        if packet.is_discard:
+            continue
+        later += packet.pts > newest
+        if last is None or packet.pts >= last:
             last = packet.pts
             end = last + media.shown_for(packet.duration)
-    return last, None if last is None else end
+    return last, None if last is None else end, later
 
 
 def key_packets(media: Media, start_pts: int | None = None) -> Iterator[VideoPacket]:
@@ -146,18 +155,18 @@ def key_packets(media: Media, start_pts: int | None = None) -> Iterator[VideoPac
 
     from the last at or before `start_pts`. What lies between is left unread where the container allows.
     """
-    # Seeks go by when packets are decoded: several keyframes may lie between that and when the frame is shown.
-    start = None if start_pts is None or not media.seekable else start_pts - _shown_after(media)
     if media.format_name == "matroska" and media.seekable and _has_sparse_cues(media):
-        yield from _cued_key_packets(media, BEFORE_ALL if start is None else start)
+        yield from _cued_key_packets(media, BEFORE_ALL if start_pts is None else start_pts)
         return
-    if start is not None and not media.seek(start):
-        media.rewind()
-    yield from _indexed_key_packets(media) if media.format_name == "mov" else _all_key_packets(media)
+    if start_pts is not None and media.seekable:
+        _seek_before(media, start_pts)
+    by_index = media.format_name == "mov" and media.seekable
+    yield from _indexed_key_packets(media) if by_index else _all_key_packets(media)
 
 
 def _all_key_packets(media: Media) -> Iterator[VideoPacket]:
-    media.stream.discard = Discard.nonkey
+    if media.format_name != "mov":  # which would give them wrong times: see `_skip_to_key_after`
+        media.stream.discard = Discard.nonkey
     while (packet := media.read()) is not None:
         if packet.is_keyframe:
             yield packet
@@ -198,14 +207,21 @@ def _cued_key_packets(media: Media, start_pts: int) -> Iterator[VideoPacket]:
         place = media.stream.index_entries.search_timestamp(given + 1, backward=False)
 
 
-def _shown_after(media: Media) -> int:
-    """Ticks that may lie between a packet's decoding and its frame's showing."""
-    reordered = media.stream.codec_context.has_b_frames + 1
-    by_rate = ceil(reordered * media.shown_for(None))
-    entries, start = media.stream.index_entries, media.stream.start_time
-    if media.format_name != "mov" or start is None or not len(entries):
-        return by_rate
-    return max(by_rate, start - entries[0].timestamp)
+def _seek_before(media: Media, pts: int) -> None:
+    """Go to a keyframe that is shown before `pts`, else to the first packet.
+
+    Seeks go by when packets are decoded: several keyframes may lie between that and when the frame is shown.
+    """
+    at = pts
+    while media.seek(at) and (packet := media.read()) is not None:
+        if packet.pts is not None and packet.pts < pts:
+            media.unread([packet])
+            return
+        landed = packet.pts if packet.dts is None else packet.dts
+        if landed is None or landed > at:
+            break
+        at = landed - 1
+    media.rewind()
 
 
 def _indexed_key_packets(media: Media) -> Iterator[VideoPacket]:
@@ -226,7 +242,7 @@ def _skip_to_key_after(media: Media, dts: int) -> int:
     """Seek to the next keyframe of an MP4 file's index; give its dts, or `BEFORE_ALL` where the index ends (fragments).
 
     FFmpeg's own skipping (`Discard.nonkey`) forgets to count the composition offsets of what it skips, and so gives
-    the keyframes of files with B-frames a wrong pts (`mov_read_packet`, up to 8.0).
+    the keyframes of files with B-frames a wrong pts (`mov_read_packet`, still in 8.1.2).
     """
     entries = media.stream.index_entries
     place = entries.search_timestamp(dts + 1, backward=False)
@@ -248,7 +264,10 @@ def key_pts(media: Media, start_pts: int, last_pts: int | None = None) -> list[i
     return sorted(
         packet.pts
         for packet in takewhile(lambda each: not _is_after(each, last_pts), key_packets(media, start_pts))
-        if packet.pts is not None and packet.pts >= start_pts and media.access(packet) >= Access.ALONE
+        if packet.pts is not None
+        and packet.pts >= start_pts
+        and not packet.is_discard
+        and media.access(packet) >= Access.ALONE
     )
 
 
