@@ -1,7 +1,8 @@
 """The fewest frames that a request forces one to decode, counted from the bytes of the packets alone.
 
 Shares no code with the planner that it judges, nor any idea with it but the specification: which frames are wanted
-(section 3), where a decoder may start (a keyframe that resets or cleans it), and what nothing refers to (H.264
+(section 3), where a decoder may start (a keyframe that resets or cleans it, as an H.264 recovery point of open GOPs
+does, at once and exactly), and what nothing refers to (H.264
 nal_ref_idc; H.265 sub-layer non-reference pictures, and layers above the wanted picture's). Progressive video whose
 packets carry times.
 """
@@ -18,6 +19,10 @@ from worker.media.plan import Mode, Selection
 
 TOLERANCE_S = Fraction(1, 1000)
 H264_IDR = 5
+H264_SEI = 6
+RECOVERY_POINT = 6
+UNIT_BYTES = 32  # as much of one as is looked at
+AT_ONCE_EXACTLY = 0xC0  # recovery_frame_cnt 0 and exact_match_flag (D.1.8)
 H265_LEADING = range(6, 10)
 H265_IRAP = range(16, 24)
 H265_FIRST_PARAMETER_SET = 32
@@ -71,8 +76,10 @@ def read(path: Path) -> Coded:
 def _picture(codec: str, extradata: bytes, packet: av.Packet) -> Picture:
     data = bytes(packet)
     if codec == "h264":
-        unit = next(unit for unit in _units(data, extradata, 4) if unit[0] & 31 in (1, H264_IDR))
-        start, referenced, layer = unit[0] & 31 == H264_IDR, bool(unit[0] >> 5 & 3), 0
+        units = list(_units(data, extradata, 4))
+        unit = next(unit for unit in units if unit[0] & 31 in (1, H264_IDR))
+        start = unit[0] & 31 == H264_IDR or any(unit[0] & 31 == H264_SEI and _recovers(unit) for unit in units)
+        referenced, layer = bool(unit[0] >> 5 & 3), 0
     elif codec == "hevc":
         unit = next(unit for unit in _units(data, extradata, 21) if unit[0] >> 1 & 63 < H265_FIRST_PARAMETER_SET)
         kind, layer = unit[0] >> 1 & 63, (unit[1] & 7) - 1
@@ -82,18 +89,28 @@ def _picture(codec: str, extradata: bytes, packet: av.Packet) -> Picture:
     return Picture(packet.pts, start, referenced, layer, len(data))
 
 
+def _recovers(unit: bytes) -> bool:
+    """Tell whether a unit of SEI messages, each of a type, a size and so many bytes, says that decoding may start."""
+    at = 1
+    while at + 2 < len(unit):
+        if unit[at] == RECOVERY_POINT:
+            return unit[at + 2] & AT_ONCE_EXACTLY == AT_ONCE_EXACTLY
+        at += 2 + unit[at + 1]
+    return False
+
+
 def _units(data: bytes, extradata: bytes, length_at: int) -> Iterator[bytes]:
-    """Yield the first two bytes of each NAL unit: behind lengths where `extradata` is a record, else start codes."""
+    """Yield the start of each NAL unit: behind lengths where `extradata` is a record, else behind start codes."""
     if extradata[:1] == b"\x01":
         length_size, at = (extradata[length_at] & 3) + 1, 0
         while at < len(data):
             size = int.from_bytes(data[at : at + length_size])
-            yield data[at + length_size : at + length_size + 2]
+            yield data[at + length_size : at + length_size + min(size, UNIT_BYTES)]
             at += length_size + size
         return
     at = data.find(b"\x00\x00\x01")
     while at >= 0:
-        yield data[at + 3 : at + 5]
+        yield data[at + 3 : at + 3 + UNIT_BYTES]
         at = data.find(b"\x00\x00\x01", at + 3)
 
 

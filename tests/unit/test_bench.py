@@ -12,7 +12,7 @@ import pytest
 
 from bench import compare, latency, peers, processes, report, sameness
 from bench.jobs import dense_jobs, long_jobs, middle, other_jobs
-from bench.limits import make
+from bench.limits import Recipe, make
 from bench.loops import LOOPS
 from bench.minimum import Coded, Picture, minimum, needed, read, wanted
 from bench.reading import index_bytes, inflate
@@ -113,7 +113,7 @@ def test_what_several_entries_want_is_counted_once():
 
 
 def test_pictures_are_read_as_the_encoder_tells_them(tmp_path):
-    path = make(tmp_path / "video.mp4", "libx264", 12, frames=30)
+    path = make(tmp_path / "video.mp4", Recipe("libx264", 12), frames=30)
     coded = read(path)
     with av.open(path) as container:
         keys = [packet.is_keyframe for packet in container.demux(video=0) if packet.size]
@@ -127,7 +127,7 @@ def test_pictures_are_read_as_the_encoder_tells_them(tmp_path):
 
 @pytest.mark.parametrize("suffix", ["mp4", "mov", "mkv"])
 def test_the_index_is_all_but_the_pictures(tmp_path, suffix):
-    path = inflate(make(tmp_path / "small.mp4", "libx264", 12, frames=30), tmp_path / f"large.{suffix}")
+    path = inflate(make(tmp_path / "small.mp4", Recipe("libx264", 12), frames=30), tmp_path / f"large.{suffix}")
     samples = sum(picture.size for picture in read(path).pictures)
     rest = path.stat().st_size - samples
     assert rest - 1000 < index_bytes(path) <= rest  # blocks have headers of a few bytes

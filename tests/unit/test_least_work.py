@@ -3,14 +3,14 @@
 import av
 import pytest
 
-from bench.limits import CODECS, GOPS, REQUESTS, SLACK, make, measure
+from bench.limits import REQUESTS, SLACK, VIDEOS, make, measure
 from bench.minimum import needed, read, wanted
 from tests.naive import digest
 
 
-@pytest.fixture(scope="module", params=[(codec, gop) for codec in CODECS for gop in GOPS], ids="{0[0]} {0[1]}".format)
+@pytest.fixture(scope="module", params=VIDEOS)
 def video(request, tmp_path_factory):
-    path = make(tmp_path_factory.mktemp("video") / "video.mp4", *request.param)
+    path = make(tmp_path_factory.mktemp("video") / "video.mp4", VIDEOS[request.param])
     return path, read(path)
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import av
 import pytest
 
-from bench.limits import make
+from bench.limits import Recipe, make
 from bench.reading import inflate
 from worker.media.container import Media
 from worker.media.plan import Limits
@@ -97,7 +97,7 @@ def test_a_file_that_does_not_want_to_know_is_not_touched():
 def video(request, tmp_path_factory):
     """A video, and what FFmpeg's demuxer tells of its packets when it reads them all."""
     folder = tmp_path_factory.mktemp("reads")
-    small = make(folder / "small.mp4", "libx264", GOP, frames=300)
+    small = make(folder / "small.mp4", Recipe("libx264", GOP), frames=300)
     options = {"movflags": "faststart"} if request.param == "first.mp4" else {}
     path = inflate(small, folder / request.param, options)
     with av.open(path) as container:
@@ -200,7 +200,7 @@ def test_matroska_announces_what_is_wanted_as_soon_as_its_index_is_read(video):
 
 
 def test_keyframes_are_announced_some_at_a_time(tmp_path):
-    path = inflate(make(tmp_path / "keys.mp4", "libx264", 4, frames=200), tmp_path / "large.mp4")
+    path = inflate(make(tmp_path / "keys.mp4", Recipe("libx264", 4), frames=200), tmp_path / "large.mp4")
     with av.open(path) as container:
         keys = [packet_of(one) for one in container.demux(video=0) if one.is_keyframe and one.size]
     with Media(Told(path.read_bytes()), Limits()) as media:
