@@ -30,6 +30,7 @@ OWNERS = {
             "keyframes",
             "entry",
             "extent",
+            "index",
             "reads",
             "scaler",
             "filtering",
