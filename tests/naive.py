@@ -82,7 +82,7 @@ def plane_widths(frame):
 def decode_all(path: Path, *, keep=True, keys=False) -> Naive:
     """Decode a whole file, packet after packet, with default settings and one thread.
 
-    Frames are kept, or only those of some digests.
+    Frames are kept, or only one of each of some digests.
     """
     result = Naive()
     # Of a few packets FFmpeg does not recognise MPEG-TS by itself.
@@ -109,12 +109,17 @@ def decode_all(path: Path, *, keep=True, keys=False) -> Naive:
                 result.errors += 1
             else:
                 result.frames.append(frame)
+        shown = [packet for packet in packets if not packet.is_discard]
+        if len(shown) >= 2 * len(raw) - 1 > 1:  # two fields a frame, each with a packet and half of the time
+            last = result.frames[-1]
+            last.duration = max(p.pts + p.duration for p in shown if p.pts is not None) - last.pts
         if keys:
             result.keys = _keys(result, packets, context)
     return result
 
 
 def _frames(context, packets, result, *, keep):
+    shared = {}  # of a black video all frames are one
     for packet in [*packets, None]:
         try:
             frames = context.decode(packet)
@@ -123,7 +128,7 @@ def _frames(context, packets, result, *, keep):
             continue
         for frame in frames:
             found = digest(frame)
-            kept = frame if keep is True or (keep and found in keep) else None
+            kept = frame if keep is True else shared.setdefault(found, frame) if keep and found in keep else None
             yield Decoded(frame.pts, frame.dts, frame.duration or 0, found, frame.is_corrupt, kept)
 
 

@@ -34,11 +34,14 @@ class ReadAhead:
     `timed` says that they carry times to be trusted: without, everything is decoded, in order, from the file's start.
     `exact`, that each packet's time is that of a frame. `trusted` is what a start must be worth; `origin_pts` the time
     of the first frame, to be set before anything is sought. `run_pts` is the time of the keyframe that the run began
-    at, None for a run from the file's start. A wanted time is given as the greatest pts that counts as at or before it.
+    at, None for a run from the file's start. `fields` says that the second half of a frame may be a packet of its own,
+    with a time of its own, right behind the first half's. A wanted time is given as the greatest pts that counts as at
+    or before it.
     """
 
     def __init__(self, media: Media, *, timed: bool, exact: bool, latest_pts: int | None = None) -> None:
         self.timed = timed
+        self.fields = False
         self.trusted = Access.CLEAN
         self.run_pts: int | None = None
         self.origin_pts = 0
@@ -53,8 +56,8 @@ class ReadAhead:
         self._seeking = Seeking(media)
         self._is_first = True
         self._seek_ahead = ceil(SEEK_AHEAD_S / media.time_base)  # in ticks
-        interval = media.shown_for(None)
-        self._latest = None if latest_pts is None else latest_pts + interval  # about where the last frame ends
+        self._interval = media.shown_for(None)
+        self._latest = None if latest_pts is None else latest_pts + self._interval  # about where the last frame ends
 
     def aim(self, wanted: Sequence[int], *, more: bool) -> None:
         """Set the wanted times, of which the first is the next; with `more` later ones than those may follow."""
@@ -281,6 +284,8 @@ class ReadAhead:
             return False
         if not self._exact:
             return all(held.packet.pts is not None and held.packet.pts > wanted for held in self._waiting)
+        if self.fields:
+            return not any(pts is not None and 0 <= pts - target < self._interval for pts in self._waiting.times)
         return not self._waiting.has(target)
 
     def _is_past(self, wanted: int) -> bool:

@@ -152,7 +152,7 @@ class FrameReader:
         check_size(frame.width, frame.height, self._limits)
         end_s = None
         if self._finder.is_at_last:
-            end_s = self._seconds(pts_of(frame) + self._media.shown_for(frame.duration))
+            end_s = self._seconds(self._finder.last_end(frame))
         marked = sent_as(frame).access >= Access.ALONE if self._media.context.name in UNMARKED else frame.key_frame
         return self._shot(frame, key_frame=bool(marked), end_s=end_s)
 

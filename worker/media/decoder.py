@@ -79,7 +79,10 @@ class SpoiledError(Exception):
 
 
 class Decoder:
-    """Decodes the video stream of `media`. Good frames wait in `ready`, in the order they are shown."""
+    """Decodes the video stream of `media`. Good frames wait in `ready`, in the order they are shown.
+
+    `fields` says that frames are interlaced: then each half of one may be a packet of its own.
+    """
 
     def __init__(self, media: Media, budget: Budget) -> None:
         self.ready: deque[VideoFrame] = deque()
@@ -87,8 +90,8 @@ class Decoder:
         self.drained = False
         self._media = media
         self._budget = budget
-        progressive = self._context.field_order in (0, 1)  # unknown is mostly progressive
-        self.skips = progressive
+        self.fields = self._context.field_order not in (0, 1)  # unknown is mostly progressive
+        self.skips = not self.fields
         self._best_effort: BestEffort | None = None
         self._unclean = False
         self._run = 0
@@ -241,8 +244,10 @@ class Decoder:
                 raise SpoiledError(Spoiled.IRREGULAR)
 
     def _accept(self, frame: VideoFrame) -> None:
-        if frame.interlaced_frame:
-            self._stop_skipping()  # the fields of a picture may be packets of their own
+        if frame.interlaced_frame and not self.fields:
+            self.fields, self.skips = True, False
+            if self.skipped or self.drained:
+                raise SpoiledError(Spoiled.SKIPPED)
         sent = frame.opaque
         if not isinstance(sent, Sent) or sent.run != self._run:
             return  # stale: from before the last restart

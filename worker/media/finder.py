@@ -44,6 +44,7 @@ class FrameFinder:
         self._latest_pts = latest_pts(media) if timed else None
         self._end_pts: Fraction | None = None
         self._ahead = ReadAhead(media, timed=timed, exact=self._exact, latest_pts=self._latest_pts)
+        self._ahead.fields = self.decoder.fields
         self._parted = False
         if not timed:
             self.decoder.change(Spoiled.UNORDERED)
@@ -81,6 +82,12 @@ class FrameFinder:
         if self.current is None or self.decoder.ready or not self.decoder.drained:
             return False
         return self._ahead.is_last(pts_of(self.current))
+
+    def last_end(self, frame: VideoFrame) -> Fraction:
+        """Tell where the last frame ends, in ticks."""
+        # Of a frame whose second half is a packet of its own, FFmpeg tells how long the first half is shown.
+        told = self._ahead.end_pts if self.decoder.fields else None
+        return told if told is not None else pts_of(frame) + self._media.shown_for(frame.duration)
 
     def nothing(self) -> TaskError:
         """Make the error of a file of which nothing decodes."""
@@ -256,6 +263,7 @@ class FrameFinder:
             self.decoder.drain()
         else:
             self.decoder.send(held, self._ahead.needs)
+            self._ahead.fields = self.decoder.fields
 
     def _decode_next(self) -> None:
         self._ahead.aim((), more=True)
@@ -266,6 +274,7 @@ class FrameFinder:
 
     def _restart(self) -> None:
         self.decoder.restart()
+        self._ahead.fields = self.decoder.fields
         self._parted = False
 
 

@@ -1,7 +1,7 @@
 """Packets that were read and are still to be decoded, in order."""
 
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from worker.media.decoder import Held
 
@@ -21,6 +21,11 @@ class Waiting:
 
     def __iter__(self) -> Iterator[Held]:
         return iter(self._queue)
+
+    @property
+    def times(self) -> Iterable[int | None]:
+        """The times of all packets, in no order."""
+        return self._times.keys()
 
     def has(self, pts: int) -> bool:
         """Tell whether a packet of that time is waiting."""
