@@ -284,9 +284,7 @@ class ReadAhead:
             return False
         if not self._exact:
             return all(held.packet.pts is not None and held.packet.pts > wanted for held in self._waiting)
-        if self.fields:
-            return not any(pts is not None and 0 <= pts - target < self._interval for pts in self._waiting.times)
-        return not self._waiting.has(target)
+        return not self._waiting.has(target, self._interval if self.fields else 1)
 
     def _is_past(self, wanted: int) -> bool:
         """Tell whether a time surely, or by the index probably, lies past the end."""

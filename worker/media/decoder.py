@@ -79,10 +79,7 @@ class SpoiledError(Exception):
 
 
 class Decoder:
-    """Decodes the video stream of `media`. Good frames wait in `ready`, in the order they are shown.
-
-    `fields` says that frames are interlaced: then each half of one may be a packet of its own.
-    """
+    """Decodes the video stream of `media`. Good frames wait in `ready`, in the order they are shown."""
 
     def __init__(self, media: Media, budget: Budget) -> None:
         self.ready: deque[VideoFrame] = deque()
@@ -90,7 +87,8 @@ class Decoder:
         self.drained = False
         self._media = media
         self._budget = budget
-        self.fields = self._context.field_order not in (0, 1)  # unknown is mostly progressive
+        # Of interlaced frames each half may be a packet of its own. Unknown (0) is mostly progressive.
+        self.fields = self._context.field_order not in (0, 1)
         self.skips = not self.fields
         self._best_effort: BestEffort | None = None
         self._unclean = False

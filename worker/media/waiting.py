@@ -1,7 +1,8 @@
 """Packets that were read and are still to be decoded, in order."""
 
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from fractions import Fraction
 
 from worker.media.decoder import Held
 
@@ -22,14 +23,11 @@ class Waiting:
     def __iter__(self) -> Iterator[Held]:
         return iter(self._queue)
 
-    @property
-    def times(self) -> Iterable[int | None]:
-        """The times of all packets, in no order."""
-        return self._times.keys()
-
-    def has(self, pts: int) -> bool:
-        """Tell whether a packet of that time is waiting."""
-        return pts in self._times
+    def has(self, pts: int, ticks: Fraction | int = 1) -> bool:
+        """Tell whether a packet of that time, or of those `ticks` from it on, is waiting."""
+        if ticks == 1:
+            return pts in self._times
+        return any(each is not None and 0 <= each - pts < ticks for each in self._times)
 
     def accesses(self) -> Iterator[tuple[int, Held]]:
         """Yield the places and packets from which anything can be decoded: few, where many may be waiting."""
