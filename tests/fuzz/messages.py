@@ -7,14 +7,17 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import Any
 
 from aiormq.abc import DeliveredMessage
-from pamqp.commands import Basic
+from pamqp.commands import Basic, Connection
+from pamqp.header import ContentHeader
 
 from tests.corpus.messages import VALID
 from tests.fuzz.verdict import answer_of, kind_of
 from tests.fuzz.world import Told, Watched, World
+from worker.adapters.amqp_copy import FRAME_BYTES
 from worker.adapters.amqp_delivery import AmqpDelivery
 from worker.adapters.amqp_header import LenientHeader, install
 from worker.adapters.topology import topology
@@ -51,6 +54,8 @@ NAMES = (
 )  # fmt: skip
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 TOPOLOGY = topology(Amqp(), Retry())
+FRAME_MAX = (4096, 131_072, 0)
+"""What brokers want of frames: the least that the protocol has, RabbitMQ's own, and no limit."""
 
 
 @dataclass
@@ -192,8 +197,11 @@ def delivered(rng: random.Random, body: bytes) -> AmqpDelivery:
     header = LenientHeader()
     header.unmarshal(properties_of(rng))
     deliver = Basic.Deliver("", 1, False, TOPOLOGY.tasks, "main")
-    # Neither the channel nor the publisher is asked for anything: only what was delivered is read.
-    message = DeliveredMessage(delivery=deliver, header=header, body=body, channel=None)  # type: ignore[arg-type]
+    # Neither the channel nor the publisher is asked for anything: only what was delivered is read, and how large the
+    # frames of its connection may be.
+    tune = Connection.Tune(frame_max=rng.choice(FRAME_MAX))
+    channel: Any = SimpleNamespace(connection=SimpleNamespace(connection_tune=tune))
+    message = DeliveredMessage(delivery=deliver, header=header, body=body, channel=channel)
     return AmqpDelivery(message, None, TOPOLOGY, 0.25)  # type: ignore[arg-type]
 
 
@@ -204,7 +212,7 @@ async def said(world: World, seed_number: int, number: int) -> Said:
     result = Said(number, "")
     try:
         delivery = delivered(rng, body)
-        delivery._copy({"x-attempt": 2})  # what a retry would publish
+        result.wrong += _copied(delivery)
         result.wrong += _parsed(delivery, world.settings.limits)
         told = await world.do(
             Watched(body, delivery.message_id, delivery.timestamp, delivery.headers, delivery.refusal)
@@ -216,6 +224,16 @@ async def said(world: World, seed_number: int, number: int) -> Said:
     ended_before = delivery.refusal is not None or decided(delivery.headers) is not None
     result.wrong += _judged(told, refused=ended_before)
     return result
+
+
+def _copied(delivery: AmqpDelivery) -> Iterator[str]:
+    """What a retry and a parking would publish has a header that fits into a frame of the connection."""
+    limit = delivery._message.channel.connection.connection_tune.frame_max
+    for added in ({"x-attempt": 2}, {"x-park-code": "Timeout", "x-park-reason": "x" * 5000}):
+        copy = delivery._copy(added)
+        size = len(ContentHeader(body_size=len(copy.body), properties=copy.properties).marshal()) + FRAME_BYTES
+        if limit and size > limit:
+            yield f"error: a copy has a header of {size} bytes where a frame may have {limit}"
 
 
 def _parsed(delivery: AmqpDelivery, limits: LimitSettings) -> Iterator[str]:
