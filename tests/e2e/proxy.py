@@ -79,9 +79,11 @@ class Proxy:
                 threading.Thread(target=pump, args=(line,), daemon=True).start()
 
     @contextmanager
-    def refusing(self) -> Iterator[None]:
-        """End all connections, and have new ones refused, as long as the block lasts."""
-        self._end()
+    def refusing(self, *, only_new: bool = False) -> Iterator[None]:
+        """Have new connections refused as long as the block lasts, and end those there are, unless `only_new`."""
+        self._refuse()
+        if not only_new:
+            self._end()
         try:
             yield
         finally:
@@ -92,9 +94,11 @@ class Proxy:
         self._thread = threading.Thread(target=self.serve, daemon=True)
         self._thread.start()
 
-    def _end(self) -> None:
+    def _refuse(self) -> None:
         _shut(self._listener)
         self._thread.join()
+
+    def _end(self) -> None:
         for line in self._lines:
             _shut(line)
         self._lines.clear()
@@ -102,6 +106,7 @@ class Proxy:
     def close(self) -> None:
         for trap in list(self._traps):
             self.open(trap, drop=True)
+        self._refuse()
         self._end()
 
     def _up(self, line: "_Line") -> None:

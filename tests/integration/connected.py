@@ -3,20 +3,25 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from subprocess import TimeoutExpired
+from urllib.parse import urlsplit
 
 import aiormq
 from aiormq.abc import ChannelFrame
 from pamqp.body import ContentBody
 from pamqp.commands import Basic
 from pamqp.header import ContentHeader
+from pydantic import SecretStr
 
 from devkit.broker import Node
 from tests.declared import patiently
+from tests.e2e.proxy import Proxy, proxy
 from worker.adapters.amqp import Broker
 from worker.adapters.amqp_delivery import AmqpDelivery
 from worker.settings import Amqp, Retry
 
 RETRY = Retry(delays_s=(1,), jitter=0.25)
+COMMAND_TRIES = 5
 
 
 @asynccontextmanager
@@ -24,6 +29,17 @@ async def connected(amqp: Amqp) -> AsyncIterator[Broker]:
     async with Broker(amqp, RETRY) as broker:
         await patiently(broker.prepare)
         yield broker
+
+
+@contextmanager
+def by_way(amqp: Amqp) -> Iterator[tuple[Proxy, Amqp]]:
+    """Run a proxy before the broker; gives it, and the settings with which one comes by it."""
+    url = amqp.url.get_secret_value()
+    port = urlsplit(url).port
+    assert port is not None
+    with proxy(port) as way:
+        there = SecretStr(url.replace(f":{port}/", f":{way.port}/"))
+        yield way, amqp.model_copy(update={"url": there})
 
 
 @asynccontextmanager
@@ -81,9 +97,36 @@ async def settled(node: Node, queue: str) -> bool:
 def message_limit(node: Node, size: int) -> Iterator[None]:
     """Have the node take no bodies of more than `size` bytes on channels that are opened meanwhile."""
     before = node.rabbitmqctl("eval", "application:get_env(rabbit, max_message_size, none).")
-    node.rabbitmqctl("eval", f"application:set_env(rabbit, max_message_size, {size}).")
+    size_before = before.strip().removeprefix("{ok,").removesuffix("}")
     try:
+        _command(node, "eval", f"application:set_env(rabbit, max_message_size, {size}).")
         yield
     finally:
-        size_before = before.strip().removeprefix("{ok,").removesuffix("}")
-        node.rabbitmqctl("eval", f"application:set_env(rabbit, max_message_size, {size_before}).")
+        _command(node, "eval", f"application:set_env(rabbit, max_message_size, {size_before}).")
+
+
+async def allow_memory(node: Node, share: str) -> None:
+    """Set the share of the machine's memory above which the node takes no publications: `0.4` is usual."""
+    await asyncio.to_thread(_command, node, "set_vm_memory_high_watermark", share)
+
+
+@asynccontextmanager
+async def short_of_memory(node: Node) -> AsyncIterator[None]:
+    """Have the node take no publications as long as the block lasts."""
+    try:
+        await allow_memory(node, "0.000001")
+        yield
+    finally:
+        await allow_memory(node, "0.4")
+
+
+def _command(node: Node, *args: str) -> None:
+    """Run `rabbitmqctl`, again where it fails: a node that stays as one test made it ruins all tests after it."""
+    for left in reversed(range(COMMAND_TRIES)):
+        try:
+            node.rabbitmqctl(*args)
+        except (RuntimeError, TimeoutExpired):
+            if not left:
+                raise
+        else:
+            return

@@ -3,15 +3,13 @@
 import asyncio
 import json
 from contextlib import asynccontextmanager
-from urllib.parse import urlsplit
+from functools import partial
 
 import aio_pika
 import pytest
-from pydantic import SecretStr
 
-from tests.e2e.proxy import proxy
 from tests.handler_world import BODY, World
-from tests.integration.connected import RETRY, connected, raw_channel, ready, until
+from tests.integration.connected import RETRY, allow_memory, by_way, connected, raw_channel, ready, until
 from worker import service
 from worker.adapters import amqp_publish
 from worker.adapters.amqp import Broker
@@ -81,11 +79,8 @@ async def told(amqp, names):
 
 @pytest.fixture
 async def short_of_memory(broker):
-    async def alarm(watermark):
-        await asyncio.to_thread(broker.rabbitmqctl, "set_vm_memory_high_watermark", watermark)
-
-    yield alarm
-    await alarm("0.4")
+    yield partial(allow_memory, broker)
+    await allow_memory(broker, "0.4")
 
 
 async def test_while_nothing_can_be_told_for_want_of_memory_tasks_wait_in_their_queue(short, short_of_memory):
@@ -140,31 +135,22 @@ async def test_where_nothing_is_made_again_one_task_waits_for_it_and_the_others_
 # --- the channels of copies
 
 
-@asynccontextmanager
-async def by_way(amqp):
-    """A broker behind a proxy; gives both."""
-    url = amqp.url.get_secret_value()
-    with proxy(urlsplit(url).port) as way:
-        there = SecretStr(url.replace(f":{urlsplit(url).port}/", f":{way.port}/"))
-        settings = amqp.model_copy(update={"url": there, "publish_timeout_s": 0.3, "heartbeat_s": 5})
-        async with connected(settings) as broker:
-            yield way, broker
-
-
 @pytest.mark.slow
 async def test_a_channel_that_could_not_be_opened_is_not_opened_again_with_the_next_connection(amqp):
-    async with by_way(amqp) as (way, broker):
-        before = len(broker._connections[1].transport.connection.channels)
-        for number in range(2):
-            reconnects, failed = broker.counts.reconnects, broker.counts.tries_failed
-            trap = way.set(OPEN_CHANNEL)
-            submitting = asyncio.create_task(broker.submit(b"x", f"task-{number}", {}))
-            await asyncio.to_thread(trap.wait)
-            await until(lambda: broker.counts.tries_failed > failed)  # noqa: B023
-            way.open(trap, drop=True)
-            await submitting
-            await until(lambda: broker.counts.reconnects > reconnects)  # noqa: B023
-        assert len(broker._connections[1].transport.connection.channels) == before
+    hasty = amqp.model_copy(update={"publish_timeout_s": 0.3, "heartbeat_s": 5})
+    with by_way(hasty) as (way, there):
+        async with connected(there) as broker:
+            before = len(broker._connections[1].transport.connection.channels)
+            for number in range(2):
+                reconnects, failed = broker.counts.reconnects, broker.counts.tries_failed
+                trap = way.set(OPEN_CHANNEL)
+                submitting = asyncio.create_task(broker.submit(b"x", f"task-{number}", {}))
+                await asyncio.to_thread(trap.wait)
+                await until(lambda: broker.counts.tries_failed > failed)  # noqa: B023
+                way.open(trap, drop=True)
+                await submitting
+                await until(lambda: broker.counts.reconnects > reconnects)  # noqa: B023
+            assert len(broker._connections[1].transport.connection.channels) == before
     assert await ready(amqp, broker.topology.task_queue) == 2
 
 

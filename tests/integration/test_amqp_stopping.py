@@ -1,13 +1,10 @@
 """Stopping to consume from a real RabbitMQ node, at whatever moment: what is under way stays this worker's."""
 
 import asyncio
-from urllib.parse import urlsplit
 
 import pytest
-from pydantic import SecretStr
 
-from tests.e2e.proxy import proxy
-from tests.integration.connected import connected, eventually, next_of, settled, until
+from tests.integration.connected import by_way, connected, eventually, next_of, settled, until
 
 CONSUME, CANCEL = b"\x00\x3c\x00\x14", b"\x00\x3c\x00\x1e"
 
@@ -15,9 +12,7 @@ CONSUME, CANCEL = b"\x00\x3c\x00\x14", b"\x00\x3c\x00\x1e"
 @pytest.mark.parametrize("asked", [CONSUME, CANCEL], ids=["to send again", "to send no more"])
 async def test_stopping_while_the_broker_is_being_asked_takes_nothing_from_what_is_under_way(amqp, broker, asked):
     """A question that is cancelled closes its channel, and all that was delivered on it would come again."""
-    url = amqp.url.get_secret_value()
-    with proxy(urlsplit(url).port) as way:
-        there = amqp.model_copy(update={"url": SecretStr(url.replace(f":{urlsplit(url).port}/", f":{way.port}/"))})
+    with by_way(amqp) as (way, there):
         async with connected(there) as connection:
             await connection.start_consuming(2)
             await connection.submit(b"x", "task-1", {})

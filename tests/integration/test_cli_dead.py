@@ -2,13 +2,10 @@
 
 import asyncio
 import json
-from urllib.parse import urlsplit
 
 import pytest
-from pydantic import SecretStr
 
-from tests.e2e.proxy import proxy
-from tests.integration.connected import connected, eventually, message_limit, next_of, raw_channel, ready, until
+from tests.integration.connected import by_way, connected, eventually, message_limit, next_of, raw_channel, ready, until
 from tests.integration.test_cli import call, environ, root
 from worker.ports import BrokerLostError
 
@@ -146,10 +143,7 @@ async def _has(amqp, queue, count):
 
 async def test_what_the_broker_does_not_answer_is_not_said_to_be_dropped(amqp, names, monkeypatch):
     monkeypatch.setattr("worker.adapters.amqp_delivery.SETTLE_S", 0.3)
-    url = amqp.url.get_secret_value()
-    port = urlsplit(url).port
-    with proxy(port) as way:
-        there = amqp.model_copy(update={"url": SecretStr(url.replace(f":{port}/", f":{way.port}/"))})
+    with by_way(amqp) as (way, there):
         async with connected(there) as connection, connection.parked() as messages:
             one = await anext(messages)
             with way.trapping(ACK, "freeze"), pytest.raises(BrokerLostError):
