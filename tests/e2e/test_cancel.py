@@ -92,7 +92,7 @@ async def test_requests_are_heard_again_after_the_broker_was_away(on_disk, broke
     with site.worker(pool__slots=1) as worker:
         async with bus(site.url, site.namespace) as line:
             broker.rabbitmqctl("close_all_connections", "test")
-        worker.until(lambda: worker.not_ready() != [], "the loss to be noticed")
+        worker.until(lambda: worker.metrics()["amqp_reconnects"] >= 2, "both connections to be back")
         worker.until_ready()
         async with bus(site.url, site.namespace) as line:
             task_id = await line.publish(endless_task(site))

@@ -14,7 +14,7 @@ from pamqp.commands import Basic
 
 from tests.e2e.media import BUCKET, task
 from tests.e2e.proxy import proxy
-from tests.integration.connected import publish_bare
+from tests.integration.connected import publish_bare, short_of_memory
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -138,12 +138,11 @@ async def test_f8_a_broker_short_of_memory(local, broker, ledger, namespace):
         # More than are done while the command starts: the broker blocks who publishes, and nobody else.
         await ledger.submit_all(load(30, longer, "long"))
         await ledger.until_ended(2)
-        await asyncio.to_thread(broker.rabbitmqctl, "set_vm_memory_high_watermark", "0.000001")
-        try:
-            worker.until(lambda: "the broker takes no publications" in worker.not_ready(), "the worker to notice")
+        async with short_of_memory(broker):
+            worker.until(
+                lambda: "the broker takes no publications" in (worker.not_ready() or []), "the worker to notice"
+            )
             assert worker.metrics()["amqp_blocked"] == 1
-        finally:
-            await asyncio.to_thread(broker.rabbitmqctl, "set_vm_memory_high_watermark", "0.4")
         account = await ledger.balance()
         worker.until_ready()
         assert worker.metrics()["amqp_blocked"] == 0
