@@ -54,7 +54,11 @@ class Reading(io.RawIOBase):
             yield opened
 
     def __enter__(self):
-        opened = self._loop.run_until_complete(anext(self._opening))
+        try:
+            opened = self._loop.run_until_complete(anext(self._opening))
+        except BaseException:
+            self._loop.close()
+            raise
         self.content, self.segmented = opened.content, opened.segmented
         return self
 

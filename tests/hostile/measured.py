@@ -8,16 +8,20 @@ from typing import BinaryIO
 
 from worker.errors import TaskError
 from worker.media.capture import capture
-from worker.media.plan import CapturePlan, PartEvent, Report
+from worker.media.plan import CapturePlan, PartEvent, Report, Warn
 
 MARK = "\ncost: "
 
 
 def measured(file: BinaryIO, plan: CapturePlan) -> Iterator[PartEvent]:
-    """Capture; the report has `cpu_s` and `peak_bytes` among its stages, an error has them at its end."""
+    """Capture; the report has `cpu_s` and `peak_bytes` in the last warning of its one entry, an error at its end."""
     try:
         for event in capture(file, plan):
-            yield replace(event, stage_s=event.stage_s | _cost()) if isinstance(event, Report) else event
+            if isinstance(event, Report):
+                (entry,) = event.entries
+                told = Warn("Measured", json.dumps(_cost()))
+                event = replace(event, entries=(replace(entry, warnings=(*entry.warnings, told)),))  # noqa: PLW2901
+            yield event
     except TaskError as error:
         raise TaskError(error.code, error.message + MARK + json.dumps(_cost()), retryable=error.retryable) from error
     except MemoryError as error:

@@ -83,7 +83,8 @@ async def set_off(bomb: Bomb) -> tuple[str, str, int, float, dict[str, float]]:
             async for event in pool.capture(plan, source):
                 assert not isinstance(event, Image) or len(event.data) < 10_000
                 if isinstance(event, Report):
-                    (entry,), decoded, cost = event.entries, event.frames_decoded, event.stage_s
+                    (entry,), decoded = event.entries, event.frames_decoded
+                    cost = json.loads(entry.warnings[-1].message)
                     code, text = entry.error_code, entry.error_message
         except TaskError as error:
             text, _, told = error.message.partition(MARK)
