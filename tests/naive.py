@@ -26,6 +26,7 @@ class Decoded:
     digest: str
     corrupt: bool
     frame: av.VideoFrame | None
+    interlaced: bool
     pts: int = 0
 
 
@@ -110,8 +111,8 @@ def decode_all(path: Path, *, keep=True, keys=False) -> Naive:
             else:
                 result.frames.append(frame)
         shown = [packet for packet in packets if not packet.is_discard]
-        if len(shown) >= 2 * len(raw) - 1 > 1:  # two fields a frame, each with a packet and half of the time
-            last = result.frames[-1]
+        if len(shown) >= 2 * len(raw) - 1 > 1 or (len(shown) > len(raw) and raw[-1].interlaced and not result.errors):
+            last = result.frames[-1]  # two fields, each with a packet and half of the time
             last.duration = max(p.pts + p.duration for p in shown if p.pts is not None) - last.pts
         if keys:
             result.keys = _keys(result, packets, context)
@@ -129,7 +130,9 @@ def _frames(context, packets, result, *, keep):
         for frame in frames:
             found = digest(frame)
             kept = frame if keep is True else shared.setdefault(found, frame) if keep and found in keep else None
-            yield Decoded(frame.pts, frame.dts, frame.duration or 0, found, frame.is_corrupt, kept)
+            yield Decoded(
+                frame.pts, frame.dts, frame.duration or 0, found, frame.is_corrupt, kept, frame.interlaced_frame
+            )
 
 
 def _packets(container, stream, result):

@@ -284,7 +284,7 @@ class ReadAhead:
             return False
         if not self._exact:
             return all(held.packet.pts is not None and held.packet.pts > wanted for held in self._waiting)
-        return not self._waiting.has(target, self._interval if self.fields else 1)
+        return not (self._waiting.has(target) or (self.fields and self._waiting.has_other_half(target, self._interval)))
 
     def _is_past(self, wanted: int) -> bool:
         """Tell whether a time surely, or by the index probably, lies past the end."""

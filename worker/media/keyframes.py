@@ -13,16 +13,16 @@ from worker.media.timeline import key_packets
 def lone_keyframes(media: Media, decoder: Decoder, first: int, start: int | None) -> Iterator[VideoFrame]:
     """Yield the frames from pts `first` on that decode on their own, in order; read from about pts `start` on, None
 
-    for where the media is. What is damaged is left out. Raises `SpoiledError` where a clean start gives no frame.
+    for where the media is. What is damaged is left out. Raises `SpoiledError` where a clean start gives no frame, or
+    half of one may be missing.
     """
-    for packet in key_packets(media, start):
+    for packet in key_packets(media, start, skip=decoder.skips):
         access = media.access(packet)
         if packet.pts is None or packet.pts < first or packet.is_discard or access < Access.ALONE:
             continue
         frame = _alone(media, decoder, packet)
-        if (
-            frame is None and access is Access.CLEAN and decoder.may_miss_past
-        ):  # it may only say of earlier pictures to forget them
+        # It may only say of earlier pictures to forget them.
+        if frame is None and access is Access.CLEAN and decoder.may_miss_past:
             raise SpoiledError(Spoiled.UNCLEAN)
         decoder.damaged += frame is None
         if frame is not None:
@@ -30,19 +30,19 @@ def lone_keyframes(media: Media, decoder: Decoder, first: int, start: int | None
 
 
 def _alone(media: Media, decoder: Decoder, packet: VideoPacket) -> VideoFrame | None:
+    """Decode a keyframe; with the next packet where that gives none: it may be the other half of the picture.
+
+    Raises `SpoiledError` where the other half may have been left unread.
+    """
     frame = decoder.alone([packet])
-    if media.seekable or not _may_be_field(media, frame):
+    if frame is not None or media.context.name != "h264":
         return frame
     second = media.read()
+    if decoder.skips and (second is None or second.is_keyframe):
+        raise SpoiledError(Spoiled.SKIPPED)
     if second is None:
-        return frame
+        return None
     media.unread([second])
     if second.pts is None or packet.pts is None or second.pts >= packet.pts:
         return decoder.alone([packet, second])
-    return frame
-
-
-def _may_be_field(media: Media, frame: VideoFrame | None) -> bool:
-    """Tell whether the other half of a picture may be in the next packet."""
-    context = media.stream.codec_context
-    return context.name == "h264" and (frame.interlaced_frame if frame else context.field_order > 1)
+    return None

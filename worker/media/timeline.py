@@ -150,22 +150,23 @@ def _last_end(media: Media, newest: int = BEFORE_ALL) -> tuple[int | None, Fract
     return last, None if last is None else end, later
 
 
-def key_packets(media: Media, start_pts: int | None = None) -> Iterator[VideoPacket]:
+def key_packets(media: Media, start_pts: int | None = None, *, skip: bool = True) -> Iterator[VideoPacket]:
     """Yield the packets that are marked as keyframes, in order: from the file's start, or where the index is good,
 
-    from the last at or before `start_pts`. What lies between is left unread where the container allows.
+    from the last at or before `start_pts`. What lies between is left unread where the container allows. Without `skip`
+    the packet behind each can be read from the media.
     """
     if media.format_name == "matroska" and media.seekable and _has_sparse_cues(media):
-        yield from _cued_key_packets(media, BEFORE_ALL if start_pts is None else start_pts)
+        yield from _cued_key_packets(media, BEFORE_ALL if start_pts is None else start_pts, skip=skip)
         return
     if start_pts is not None and media.seekable:
         _seek_before(media, start_pts)
     by_index = media.format_name == "mov" and media.seekable
-    yield from _indexed_key_packets(media) if by_index else _all_key_packets(media)
+    yield from _indexed_key_packets(media) if by_index else _all_key_packets(media, skip=skip)
 
 
-def _all_key_packets(media: Media) -> Iterator[VideoPacket]:
-    if media.format_name != "mov":  # which would give them wrong times: see `_skip_to_key_after`
+def _all_key_packets(media: Media, *, skip: bool) -> Iterator[VideoPacket]:
+    if skip and media.format_name != "mov":  # which would give them wrong times: see `_skip_to_key_after`
         media.stream.discard = Discard.nonkey
     while (packet := media.read()) is not None:
         if packet.is_keyframe:
@@ -190,7 +191,7 @@ def _has_sparse_cues(media: Media) -> bool:
     return keyframes > 0 and size >= SPARSE_BYTES * keyframes
 
 
-def _cued_key_packets(media: Media, start_pts: int) -> Iterator[VideoPacket]:
+def _cued_key_packets(media: Media, start_pts: int, *, skip: bool) -> Iterator[VideoPacket]:
     """Go from cue to cue; where one leads elsewhere, all that is left is read."""
     given = BEFORE_ALL
     place = max(media.stream.index_entries.search_timestamp(start_pts), 0)
@@ -199,7 +200,7 @@ def _cued_key_packets(media: Media, start_pts: int) -> Iterator[VideoPacket]:
         packet = media.read() if media.seek(wanted) else None
         if packet is None or not packet.is_keyframe or packet.pts != wanted:
             media.rewind()
-            yield from (each for each in _all_key_packets(media) if each.pts is None or each.pts > given)
+            yield from (each for each in _all_key_packets(media, skip=skip) if each.pts is None or each.pts > given)
             return
         yield packet
         given = wanted

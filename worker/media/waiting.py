@@ -15,6 +15,7 @@ class Waiting:
         self._queue: deque[Held] = deque()
         self._times: Counter[int | None] = Counter()
         self._taken = 0
+        self._newest: int | None = None  # the time of the packet last taken
         self._accesses: deque[tuple[int, Held]] = deque()  # numbered by all that was put in
 
     def __len__(self) -> int:
@@ -23,11 +24,19 @@ class Waiting:
     def __iter__(self) -> Iterator[Held]:
         return iter(self._queue)
 
-    def has(self, pts: int, ticks: Fraction | int = 1) -> bool:
-        """Tell whether a packet of that time, or of those `ticks` from it on, is waiting."""
-        if ticks == 1:
-            return pts in self._times
-        return any(each is not None and 0 <= each - pts < ticks for each in self._times)
+    def has(self, pts: int) -> bool:
+        """Tell whether a packet of that time is waiting."""
+        return pts in self._times
+
+    def has_other_half(self, pts: int, ticks: Fraction) -> bool:
+        """Tell whether the other half of the frame of `pts` may be waiting, or unread, as a packet of its own.
+
+        It stands right behind the first half, and is shown at most `ticks` later.
+        """
+        if self._newest != pts:
+            return False
+        second = self._queue[0].packet.pts if self._queue else pts
+        return second is not None and 0 <= second - pts <= ticks
 
     def accesses(self) -> Iterator[tuple[int, Held]]:
         """Yield the places and packets from which anything can be decoded: few, where many may be waiting."""
@@ -44,7 +53,7 @@ class Waiting:
     def take(self) -> Held:
         """Remove the first packet and return it. Raises `IndexError` when there is none."""
         held = self._queue.popleft()
-        pts = held.packet.pts
+        pts = self._newest = held.packet.pts
         if self._times[pts] == 1:
             del self._times[pts]
         else:
@@ -61,3 +70,4 @@ class Waiting:
         self._times.clear()
         self._accesses.clear()
         self._taken = self.size_bytes = 0
+        self._newest = None
