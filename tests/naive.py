@@ -111,6 +111,8 @@ def decode_all(path: Path, *, keep=True, keys=False) -> Naive:
             else:
                 result.frames.append(frame)
         shown = [packet for packet in packets if not packet.is_discard]
+        if not result.frames:
+            return result
         if len(shown) >= 2 * len(raw) - 1 > 1 or (len(shown) > len(raw) and raw[-1].interlaced and not result.errors):
             last = result.frames[-1]  # two fields, each with a packet and half of the time
             last.duration = max(p.pts + p.duration for p in shown if p.pts is not None) - last.pts

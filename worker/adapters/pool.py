@@ -98,10 +98,11 @@ class DecoderPool:
             await self._watchdog.stop()
         finally:
             await self._spawner.close()  # captures that still run see their decoders die
+            for child in outcomes:
+                if isinstance(child, Child):
+                    child.close()
         for outcome in outcomes:
-            if isinstance(outcome, Child):
-                outcome.close()
-            elif isinstance(outcome, Exception) and not isinstance(outcome, TaskError):
+            if isinstance(outcome, Exception) and not isinstance(outcome, TaskError):
                 raise outcome
 
     async def capture(
