@@ -14,7 +14,7 @@ FILES = {"mp4": ("video.mp4", {}), "mp4, index first": ("video.mp4", FASTSTART),
 NAMES = ["one in the middle", "the last", "interval 5 s", "average 3", "keyframe", "keyframe and interval 5 s"]
 
 
-PROBED = "FFmpeg reads the first packets, 1.2 MB of these, to learn the stream's properties: up to 5 % above"
+PROBED = "FFmpeg reads the first packets, 1.2 MB of these, to learn the stream's properties"
 LAST = "FFmpeg reads all that follows the last cue when it seeks there, and the end is told by the last frames alone"
 NOT_YET = {
     ("mp4, index first", "keyframe and interval 5 s"): (1.1, PROBED),
