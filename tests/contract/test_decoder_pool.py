@@ -4,14 +4,14 @@ import asyncio
 import hashlib
 import json
 import os
-from contextlib import aclosing, asynccontextmanager, nullcontext
-from dataclasses import dataclass, field
+from contextlib import aclosing, asynccontextmanager
 from fractions import Fraction
 
 import pytest
 
 from devkit.media import counter_video
 from tests.integration import captures
+from tests.integration.pool_runs import MemorySource
 from tests.thread_pool import ThreadPool
 from worker.adapters.pool import DecoderPool
 from worker.errors import Code, TaskError
@@ -20,34 +20,6 @@ from worker.media.plan import CapturePlan, EntryPlan, Format, Image, Mode, Progr
 from worker.settings import MIB, Pool
 
 PLAN = CapturePlan((EntryPlan(Selection(Mode.DHASH), Rendition(width=7)),))
-
-
-@dataclass
-class MemorySource:
-    data: bytes
-    error: TaskError | None = None
-    reads: list[tuple[int, int]] = field(default_factory=list)
-    announced: list[tuple[tuple[int, int], ...]] = field(default_factory=list)
-
-    @classmethod
-    def command(cls, body=b"", error=None, **command):
-        return cls(json.dumps(command).encode() + b"\n" + body, error)
-
-    @property
-    def size(self):
-        return len(self.data)
-
-    async def read(self, offset, size):
-        self.reads.append((offset, size))
-        if self.error is not None and len(self.reads) > 1:
-            raise self.error
-        return self.data[offset : offset + size]
-
-    def expect(self, ranges):
-        self.announced.append(ranges)
-
-    def reader(self):
-        return nullcontext(self)
 
 
 @asynccontextmanager

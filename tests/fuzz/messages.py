@@ -201,8 +201,9 @@ def delivered(rng: random.Random, body: bytes) -> AmqpDelivery:
     # frames of its connection may be.
     tune = Connection.Tune(frame_max=rng.choice(FRAME_MAX))
     channel: Any = SimpleNamespace(connection=SimpleNamespace(connection_tune=tune))
+    publisher: Any = None
     message = DeliveredMessage(delivery=deliver, header=header, body=body, channel=channel)
-    return AmqpDelivery(message, None, TOPOLOGY, 0.25)  # type: ignore[arg-type]
+    return AmqpDelivery(message, publisher, TOPOLOGY, 0.25)
 
 
 async def said(world: World, seed_number: int, number: int) -> Said:

@@ -17,15 +17,17 @@ def measured(file: BinaryIO, plan: CapturePlan) -> Iterator[PartEvent]:
     """Capture; the report has `cpu_s` and `peak_bytes` in the last warning of its one entry, an error at its end."""
     try:
         for event in capture(file, plan):
-            if isinstance(event, Report):
-                (entry,) = event.entries
-                told = Warn("Measured", json.dumps(_cost()))
-                event = replace(event, entries=(replace(entry, warnings=(*entry.warnings, told)),))  # noqa: PLW2901
-            yield event
+            yield _with_cost(event) if isinstance(event, Report) else event
     except TaskError as error:
         raise TaskError(error.code, error.message + MARK + json.dumps(_cost()), retryable=error.retryable) from error
     except MemoryError as error:
         raise MemoryError(MARK + json.dumps(_cost())) from error
+
+
+def _with_cost(report: Report) -> Report:
+    (entry,) = report.entries
+    told = Warn("Measured", json.dumps(_cost()))
+    return replace(report, entries=(replace(entry, warnings=(*entry.warnings, told)),))
 
 
 def _cost() -> dict[str, float]:

@@ -25,8 +25,8 @@ class MemorySource:
     announced: list[tuple[tuple[int, int], ...]] = field(default_factory=list)
 
     @classmethod
-    def command(cls, body=b"", **command):
-        return cls(json.dumps(command).encode() + b"\n" + body)
+    def command(cls, body=b"", error=None, **command):
+        return cls(json.dumps(command).encode() + b"\n" + body, error=error)
 
     @property
     def size(self):
